@@ -1,0 +1,18 @@
+"""The `narrows` command. A module beside the package, so that the package can be imported lazily from here."""
+
+import os
+
+
+def main() -> None:
+    """Run the command line without importing torch or transformers before a command needs them."""
+    os.environ["NARROWS_LAZY"] = "1"
+    try:
+        from narrows.cli import app
+    finally:
+        # Worker processes and models loaded later see a normal import.
+        del os.environ["NARROWS_LAZY"]
+    app()
+
+
+if __name__ == "__main__":
+    main()
