@@ -1,4 +1,4 @@
-"""The `narrows` command. A module beside the package, so that the package can be imported lazily from here."""
+"""The `narrows` command: a module beside the package, so that it can import the package lazily."""
 
 import os
 

@@ -32,10 +32,10 @@ _TEXT = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*(?P<unit
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on one measure: percent of the dense model where `relative`, otherwise parameters, MACs, bytes or ms.
+    """A limit on one measure: percent of the dense model if `relative`, else parameters, MACs, bytes or ms.
 
-    Latency means milliseconds for one example at a time (batch size 1). Raises BudgetError where the amount is not
-    a positive number, or more than 100 %.
+    Latency means milliseconds for one example at a time (batch size 1). Raises BudgetError where the amount
+    is not a positive number, or more than 100 %.
     """
 
     measure: Measure
@@ -52,7 +52,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The budget a text describes, such as `"20% params"` or `"2 GMACs"`; sizes count in powers of 1000."""
+        """The budget a text such as `"20% params"` or `"2 GMACs"` describes, in powers of 1000."""
         match = _TEXT.fullmatch(text)
         if match:
             number, unit = float(match["number"]), "".join(match["unit"].lower().split())

@@ -70,7 +70,7 @@ def cites(*keys: str) -> Callable[[T], T]:
 
 
 def references(subject: object) -> tuple[Reference, ...]:
-    """The references of a function, class (with its bases), instance, key, or a collection of any of these."""
+    """The references of a function, class (with its bases), instance, key, or a collection of these."""
     found: dict[str, Reference] = {}
     for key in _keys(subject):
         if key not in _REFERENCES:

@@ -47,7 +47,7 @@ class Cost:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The cost in a dictionary made by `to_json`; further keys are ignored, so a report's entry will do."""
+        """The cost in a dictionary made by `to_json`; further keys, as in a report, are ignored."""
         try:
             return cls(
                 **{f.name: data[f.name] for f in fields(cls) if f.name != "latency_ms" or f.name in data}

@@ -27,11 +27,20 @@ class TrainingError(NarrowsError):
     """A training run that cannot go on, such as a loss that is not a number."""
 
 
-class MissingExtra(NarrowsError, ImportError):
+class Interrupted(NarrowsError):  # noqa: N818
+    """A run that was told to stop and left a state to go on from; `step` of `total` steps are done."""
+
+    def __init__(self, text: str, step: int, total: int) -> None:
+        super().__init__(text)
+        self.step = step
+        self.total = total
+
+
+class MissingExtra(NarrowsError, ImportError):  # noqa: N818
     """A package that is not installed because it belongs to an extra."""
 
     @classmethod
     def for_package(cls, package: str, extra: str | None) -> Self:
-        """The error for `package`, naming the extra of narrows that brings it (None: a package of its own)."""
+        """The error for `package`, naming the extra of narrows that brings it (None: no extra does)."""
         install = f"narrows[{extra}]" if extra else package
         return cls(f"this needs the package {package}, which is not installed: pip install '{install}'")

@@ -28,16 +28,16 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as JSON, the way `write_text` does; NaN and infinity are refused, as JSON has no word for them."""
+    """Write `value` as JSON, the way `write_text` does; NaN and infinity raise ValueError (not JSON)."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextmanager
 def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` that becomes `path` when the block ends well, and is removed otherwise.
+    """Yield a temporary folder that becomes `path` when the block ends well, and is removed otherwise.
 
-    Raises NarrowsError where `path` exists and is not an empty folder, unless `overwrite`, and where the disk is full
-    or may not be written.
+    Raises NarrowsError where `path` exists and is not an empty folder, unless `overwrite`, and where the disk
+    is full or may not be written.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and (overwrite or not any(path.iterdir()))):

@@ -28,7 +28,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one label at one budget: means, and the sample standard deviation (None for a single run)."""
+    """The runs of one label at one budget: means, and the sample standard deviation (None for one run)."""
 
     label: str
     budget: str | None
@@ -52,7 +52,7 @@ class Frontier:
         object.__setattr__(self, "quality_name", quality_name)
 
     def pareto(self) -> tuple[Point, ...]:
-        """The points that no other point beats (no worse in both, better in one), by rising cost; ties all stay."""
+        """The points no other point beats (no worse in both, better in one), by rising cost; ties stay."""
         kept: list[Point] = []
         for point in sorted(self.points, key=lambda p: (p.cost, -p.quality)):
             best = kept[-1] if kept else None
@@ -62,7 +62,7 @@ class Frontier:
         return tuple(kept)
 
     def by_label(self) -> dict[str, tuple[Summary, ...]]:
-        """Mean and spread over the runs of each label, one summary per `provenance["budget"]`, by rising cost."""
+        """Mean and spread of each label's runs, a summary per `provenance["budget"]`, by rising cost."""
         groups: dict[tuple[str, str | None], list[Point]] = {}
         for point in self.points:
             budget = point.provenance.get("budget")

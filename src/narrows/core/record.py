@@ -8,12 +8,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("narrows", "torch", "transformers", "tokenizers", "accelerate", "safetensors", "datasets", "numpy",
-             "scipy", "scikit-learn")  # fmt: skip
+_PACKAGES = (
+    "narrows",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "safetensors",
+    "datasets",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
 
 
 def environment() -> dict[str, Any]:
-    """Package versions, Python, platform, processor, threads and, in a checkout of narrows, its git revision."""
+    """Package versions, Python, platform, processor, threads and, in a checkout, the git revision."""
     versions = {}
     for name in _PACKAGES:
         try:

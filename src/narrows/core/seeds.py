@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def derive(seed: int, *keys: object) -> int:
     """A seed in [0, 2**63) for the stream that `keys` name; different keys give unrelated seeds.
 
-    Keys are text, numbers, booleans, None, bytes, or tuples of these. Anything else raises TypeError: its text
-    could differ between processes.
+    Keys are text, numbers, booleans, None, bytes, or tuples of these. Anything else raises TypeError: its
+    text could differ between processes.
     """
     return int.from_bytes(blake2b(_encode((seed, *keys)), digest_size=8).digest(), "big") >> 1
 
