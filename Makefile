@@ -31,7 +31,7 @@ lint: $(VENV)/.development
 	$(BIN)/python tools/methods_table.py --check
 
 docs: $(VENV)/.development
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 table: $(VENV)/.development
 	$(BIN)/python tools/methods_table.py

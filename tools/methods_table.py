@@ -1,4 +1,4 @@
-"""Write the table of methods from papers/*/paper.toml and result.json; with --check only say whether it is stale.
+"""Write the table of methods from papers/*/paper.toml and result.json; --check only looks.
 
 python tools/methods_table.py           writes docs/methods.md and the table in README.md
 python tools/methods_table.py --check   exits 1 when either is out of date
@@ -18,8 +18,9 @@ REQUIRED = ("title", "authors", "year", "entry_points", "claim", "figures")
 NONE_YET = "No experiment has been recorded yet.\n"
 INTRODUCTION = """# Methods
 
-Every method in narrows is tested by an experiment in `papers/`, whose verdict is computed by a rule that was written
-down before the run. This page is generated from those folders. Figures are means over seeds, ± sample deviation.
+Every method in narrows is tested by an experiment in `papers/`, whose verdict is computed by a rule that was
+written down before the run. This page is generated from those folders. Figures are means over seeds,
+± sample deviation.
 """
 
 
@@ -93,7 +94,7 @@ def table(papers: list[Paper]) -> str:
 
 
 def page(papers: list[Paper]) -> str:
-    """The page of the documentation: the table, then a section per paper with its key figures and its rule."""
+    """The page of the documentation: the table, then each paper with its key figures and its rule."""
     parts = [INTRODUCTION, table(papers)]
     for paper in papers:
         authors = ", ".join(paper.facts["authors"])
@@ -102,10 +103,8 @@ def page(papers: list[Paper]) -> str:
         )
         parts.append(f"**Claim.** {paper.facts['claim']}\n\n**Verdict.** {paper.verdict}.\n")
         if paper.result:
-            rows = [
-                f"| {_cell(n)} | {_cell(figure(paper.result['figures'][n]))} |"
-                for n in paper.facts["figures"]
-            ]
+            shown = {name: figure(paper.result["figures"][name]) for name in paper.facts["figures"]}
+            rows = [f"| {_cell(name)} | {_cell(text)} |" for name, text in shown.items()]
             parts.append("\n".join(["| Figure | Value |", "|---|---|", *rows]) + "\n")
             rule = " ".join(paper.result["rule"].split())
             seconds = paper.result["seconds"]

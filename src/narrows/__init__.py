@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from narrows.core import Frontier as Frontier
     from narrows.core import cite as cite
     from narrows.road import evaluate as evaluate
-    from narrows.road import prune as prune
     from narrows.transformer.checkpoint import load as load
     from narrows.transformer.plan import Plan as Plan
 
