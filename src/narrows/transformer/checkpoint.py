@@ -83,7 +83,7 @@ def save(
     Raises `NarrowsError` where `path` exists and is not empty (unless `overwrite`) or cannot be written.
     """
     register()
-    with new_directory(path, overwrite) as folder, _quiet():
+    with new_directory(path, overwrite) as folder, quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if record is not None:
@@ -116,7 +116,7 @@ def load(
             "and if you trust it allow it (trust_remote_code=True)"
         )
     try:
-        with _quiet():
+        with quiet():
             if foreign:
                 model, missing_head = _load_foreign(folder, settings, head, dtype, changes)
             else:
@@ -138,7 +138,7 @@ def load(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' log and progress bars, and leave both as they were."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)
