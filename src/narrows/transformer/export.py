@@ -24,7 +24,7 @@ def export_onnx(
 ) -> Path:
     """Write the folder `path`: model.onnx with its weights, the config and the tokenizer. Returns `path`.
 
-    Inputs are those the tokenizer makes and the model takes (input_ids, attention_mask, token_type_ids), int64
+    Inputs are those the tokenizer makes and the model takes (input_ids, attention_mask, ...), int64
     of shape (batch, tokens) with both axes free; outputs are named as in the model (logits, ...).
     Raises `MissingExtra` without the packages of the extra `onnx`.
     """

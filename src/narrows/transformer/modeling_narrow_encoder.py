@@ -144,7 +144,7 @@ class FactoredEmbedding(nn.Embedding):
 def size(config: Any, name: str) -> int:
     """The positive whole number that `config` has under `name`, or a ValueError."""
     value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or value < 1:
         raise ValueError(f"config: {name} must be a positive whole number, got {value!r}")
     return value
 
