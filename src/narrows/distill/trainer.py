@@ -188,9 +188,9 @@ class _Trainer(Trainer):
         return DataLoader(indices, batch_sampler=order, collate_fn=self._data.batch)
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        """One AdamW for all groups: one state to save."""
+        """One AdamW for all groups: one state to save. Fused: several times faster, on processors too."""
         if self.optimizer is None:
-            self.optimizer = AdamW(self._groups)
+            self.optimizer = AdamW(self._groups, fused=True)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
