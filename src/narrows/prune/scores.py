@@ -133,8 +133,10 @@ class Group:
     worth: float
 
 
-def allocate(limits: Limits, scores: Scores, frame: Plan, *, multiple: int = 8) -> Plan:
+def allocate(limits: Limits, scores: Scores, frame: Plan, *, multiple: int = 8, share: float = 1.0) -> Plan:
     """The heads and neurons with the most worth per cost that fit, at the width, rank and vocabulary of `frame`.
+
+    `share` is how much of the limits may be used (above 1 for the first rounds of iterative pruning).
 
     Neurons go in groups of `multiple`, by falling score inside a layer, so that layer widths suit the kernels.
     Raises `BudgetError` when even the bare frame does not fit.
@@ -142,7 +144,7 @@ def allocate(limits: Limits, scores: Scores, frame: Plan, *, multiple: int = 8) 
     anatomy = limits.anatomy
     bare = replace(frame, layers=tuple(LayerPlan((), ()) for _ in frame.layers))
     shape = anatomy.shape_of(bare)
-    if limits.use(shape) > 1:
+    if limits.use(shape) > share:
         raise BudgetError(
             f"a model of width {shape.hidden} without any head or neuron already needs "
             f"{limits.use(shape):.0%} of the budget"
@@ -151,15 +153,15 @@ def allocate(limits: Limits, scores: Scores, frame: Plan, *, multiple: int = 8) 
     low, high = 0, len(groups)
     while low < high:  # the longest prefix that fits
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if limits.use(_shape(shape, groups[:middle])) <= 1 else (low, middle - 1)
+        low, high = (middle, high) if limits.use(_shape(shape, groups[:middle])) <= share else (low, middle - 1)
     kept = groups[:low]
-    room = 1 - limits.use(_shape(shape, kept))
+    room = share - limits.use(_shape(shape, kept))
     for group in groups[low:]:  # then whatever still fits, in the same order
         if room <= 0:
             break
-        if (use := limits.use(_shape(shape, [*kept, group]))) <= 1:
+        if (use := limits.use(_shape(shape, [*kept, group]))) <= share:
             kept.append(group)
-            room = 1 - use
+            room = share - use
     return replace(frame, layers=_layers(anatomy.layers, kept))
 
 

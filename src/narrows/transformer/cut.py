@@ -15,6 +15,7 @@ from narrows.transformer.anatomy import Anatomy, Axis, Slot, part
 from narrows.transformer.gates import ATTRIBUTE
 from narrows.transformer.narrow import narrow_class, narrow_config, stock_class, stock_config
 from narrows.transformer.plan import Plan
+from narrows.transformer.vocabulary import trim_config_ids
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,7 @@ def cut(
         tail=shape.tail or shape.hidden,
     )
     if plan.vocab is not None:
-        from narrows.transformer.vocabulary import trim_config_ids
-
-        trim_config_ids(config, plan.vocab)
+        config = trim_config_ids(config, plan.vocab)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         small = make_class(type(model))(config).to(model.dtype)
         _load(small, _state(model, anatomy, plan, rotation, table))

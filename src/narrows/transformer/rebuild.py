@@ -61,13 +61,16 @@ def rebuild(
     data: Calibration | Sequence[Batch],
     *,
     ridge: float = 1e-3,
+    start: PreTrainedModel | None = None,
+    stock: bool = False,
     tick: Tick | None = None,
 ) -> Rebuilt:
     """The small model of any plan, refitted layer by layer.
 
     `data`: calibration batches, or a `Calibration` of this model. Activations of one layer at a time are kept in
     temporary files, so that memory does not grow with the number of batches. `ridge` is relative to the mean variance
-    of a Linear's inputs.
+    of a Linear's inputs. `start` (default: the model itself) is the model whose weights the refit begins at, such as one
+    with learned scales folded in; `stock` is that of `cut`.
     Raises `ModelError` for a masked-language model in the basis `"pca"`: the activation inside its head does not rotate.
     """
     calibration = data if isinstance(data, Calibration) else calibrate(model, data)
@@ -75,7 +78,8 @@ def rebuild(
     if plan.basis == "pca" and any(t.kind == "transform" for t in anatomy.family.tails_of(anatomy.class_name)):
         raise ModelError(f"{anatomy.class_name} cannot be rebuilt in the basis 'pca'; use basis='channels'")
     basis = basis_of(plan, anatomy.shape.hidden, calibration.directions.to(model.device))
-    small = cut(model, plan, rotation=basis if plan.basis == "pca" else None, table=calibration.table)
+    rotation = basis if plan.basis == "pca" else None
+    small = cut(start or model, plan, rotation=rotation, table=calibration.table, stock=stock)
     training = small.training
     small.eval()
     was_training = model.training
