@@ -81,6 +81,15 @@ def test_a_stopped_run_goes_on(trial: Trial, capsys: pytest.CaptureFixture[str])
     assert trial.measured == [0, 1, 2]
 
 
+def test_cells_hold_small_files_only_and_finish_gets_the_record(trial: Trial) -> None:
+    seen = []
+    replace(trial.experiment, finish=lambda record, folder: seen.append((record["verdict"], folder))).main([])
+    assert seen == [("reproduced", trial.folder)]
+    assert len(list((trial.folder / "cells").iterdir())) == 3
+    assert all(file.suffix == ".json" for file in (trial.folder / "cells").iterdir())
+    assert (trial.folder / "cells.work" / "cache").exists()
+
+
 def test_other_code_and_fresh_measure_again(trial: Trial) -> None:
     trial.experiment.main([])
     replace(trial.experiment, revision="2").main([])

@@ -55,13 +55,16 @@ class Options:
 class Experiment:
     """An experiment in cells.
 
-    `script`: the `run.py`, whose folder gets `result.json` and, ignored by git, `cells/`.
+    `script`: the `run.py`, whose folder gets `result.json`, a small file for each cell in `cells/` and, ignored
+    by git, the work folder `cells.work/`.
     `revision`: of the experiment's code; change it when old cells are no longer comparable.
     `cells`: the cells of a mode (smoke, default, full); parameters are JSON values, a seed is called "seed".
     `measure`: (cell, work folder) to a JSON-ready result; the work folder is kept between cells and runs.
     `figures`: all results to named figures; a list of numbers (one per seed) becomes mean, spread and
     t-interval, a mapping is stored as it is.
     `verdict`: the finished figures to one of VERDICTS; its docstring states the rule in words.
+    `finish`: what else to write, such as a table or a picture, from the record that is in `result.json`; gets
+    the folder that has it.
     """
 
     script: str
@@ -70,6 +73,7 @@ class Experiment:
     measure: Callable[[Cell, Path], Mapping[str, Any]]
     figures: Callable[[Sequence[CellResult]], Figures]
     verdict: Callable[[Mapping[str, Mapping[str, Any]]], str]
+    finish: Callable[[Mapping[str, Any], Path], None] | None = None
 
     def __post_init__(self) -> None:
         if not inspect.getdoc(self.verdict):
@@ -113,16 +117,20 @@ class Experiment:
     def run(self, options: Options) -> dict[str, Any]:
         """Measure what is missing and write `result.json`; returns what was written."""
         cells = self.cells(options.mode)
-        store = options.out / "cells"
-        if options.fresh and store.exists():
-            shutil.rmtree(store)
-        (store / "work").mkdir(parents=True, exist_ok=True)
+        store, work = options.out / "cells", options.out / "cells.work"
+        if options.fresh:
+            shutil.rmtree(store, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
+        for folder in (store, work):
+            folder.mkdir(parents=True, exist_ok=True)
         names = [_name(cell) for cell in cells]
         if len(set(names)) != len(names):
             raise ValueError(f"two cells of {self.folder.name} have the same parameters")
-        results = self._measure_all(cells, [store / f"{name}.json" for name in names], store / "work")
+        results = self._measure_all(cells, [store / f"{name}.json" for name in names], work)
         record = self._record(options.mode, results)
         write_json(options.out / "result.json", record)
+        if self.finish:
+            self.finish(record, options.out)
         _print(record)
         return record
 
