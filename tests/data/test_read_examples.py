@@ -156,6 +156,12 @@ def test_tsv_quotes_are_only_letters_unless_a_csv_writer_made_them(tmp_path: Pat
     assert list(read_examples(loose).texts) == texts
     assert list(read_examples(loose.rename(tmp_path / "loose.csv")).texts) == texts
 
+    # Read as CSV, each pair of lines would silently become one row.
+    spanning = tmp_path / "spanning.tsv"
+    texts_across = ['"opened here', 'closed there"'] * 8
+    spanning.write_text("text\tlabel\n" + "".join(f"{t}\t{i % 2}\n" for i, t in enumerate(texts_across)))
+    assert list(read_examples(spanning).texts) == texts_across
+
     minimal = tmp_path / "minimal.tsv"
     fields = [csv_line([t]) if '"' in t else t for t in texts]
     written = "".join(f"{field}\t{i % 2}\n" for i, field in enumerate(fields))

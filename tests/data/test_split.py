@@ -52,6 +52,20 @@ def test_equal_texts_stay_on_one_side(rows: list[tuple[int, int]], fraction: flo
     assert wanted - max(copies.values()) < len(held) <= wanted
 
 
+def test_what_repeated_texts_leave_open_in_a_class_is_filled_from_the_others() -> None:
+    # 5 of 20 rows are due in each class, but rows come in twos: 4 + 4 + 4, and one more pair fits into 15.
+    examples = classified([i // 20 for i in range(60)], [f"text {i // 2}" for i in range(60)])
+    assert len(split(examples, 0.25, 0)[1]) == 14
+
+
+def test_a_class_never_leaves_the_rest() -> None:
+    examples = classified([0] * 20 + [1, 2, 2])
+    for seed in range(20):
+        rest, held = split(examples, 0.9, seed)
+        assert set(rest.labels) == {0, 1, 2}
+        assert 1 not in held.labels
+
+
 @given(seeds)
 @settings(max_examples=20)
 def test_the_split_follows_from_the_seed_alone(seed: int) -> None:

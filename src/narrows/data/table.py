@@ -262,7 +262,6 @@ def split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Exa
             else:
                 left.append(rows)
     # What repeated texts left open in one class is filled from the others.
-    dice.shuffle(left)
     for rows in left:
         if len(rows) <= total - len(held):
             held += rows
