@@ -41,10 +41,12 @@ from narrows.distill import (
 )
 from narrows.distill import evaluate as evaluate_model
 from narrows.distill.encode import StepSampler
+from narrows.prune.magnitude import magnitude_scores
 from narrows.prune.methods import Outcome, Problem, pruner
+from narrows.prune.planner import shape_for
 from narrows.prune.scores import Limits
 from narrows.transformer.anatomy import Anatomy
-from narrows.transformer.calibrate import calibrate
+from narrows.transformer.calibrate import Calibration, calibrate
 from narrows.transformer.checkpoint import LoadedCheckpoint, load, save
 from narrows.transformer.cost import cost_of
 from narrows.transformer.cut import cut, fold
@@ -57,6 +59,7 @@ CALIBRATION = 40  # batches
 HEAL_RATE = 3e-4
 """Learning rate of healing (spec of the recipe: AdamW, linear to 0, 5 % warm-up)."""
 CHANGED = 12  # examples of each kind in the report
+LATENCY_TRIALS = 8
 
 
 class Watcher(Protocol):
@@ -184,8 +187,8 @@ def evaluate(
     loaded = _loaded(model, tokenizer, None)
     if loaded.missing_head:
         raise ModelError("the model has no trained head for this data; `narrows prune` fine-tunes one")
-    names = _label_names(loaded.model)
-    examples = data if isinstance(data, Examples) else read_examples(data, **{"label_names": names, **(columns or {})})
+    examples = data if isinstance(data, Examples) else read_examples(data, **(columns or {}))
+    examples = _aligned(examples, loaded.model)
     return evaluate_model(loaded.model, EncodedTexts(examples, loaded.tokenizer, max_length))
 
 
@@ -224,6 +227,21 @@ def _label_names(model: PreTrainedModel) -> tuple[str, ...] | None:
     names = tuple(str(labels[i]) for i in sorted(labels))
     generic = names == tuple(f"LABEL_{i}" for i in range(len(names)))
     return None if generic or model.config.num_labels == 1 else names
+
+
+def _aligned(examples: Examples, model: PreTrainedModel) -> Examples:
+    """The examples with their classes numbered as the model's outputs are."""
+    names = _label_names(model)
+    if names is None or examples.label_names is None or names == examples.label_names:
+        return examples
+    number = {name.casefold(): i for i, name in enumerate(names)}
+    unknown = [name for name in examples.label_names if name.casefold() not in number]
+    if unknown:
+        raise ModelError(
+            f"the data has the label {unknown[0]!r}, the model knows {', '.join(names)}: rename the labels in the data"
+        )
+    new = [number[name.casefold()] for name in examples.label_names]
+    return replace(examples, labels=tuple(new[int(label)] for label in examples.labels), label_names=names)
 
 
 def _loaded(
@@ -266,6 +284,7 @@ class _Road:
         self, source: str | Path | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, command: str | None
     ) -> tuple[PreTrainedModel, Report]:
         dense, tokenizer, history = self._dense(source, tokenizer)
+        self.train_set, self.held_out = (_aligned(x, dense) for x in (self.train_set, self.held_out))
         anatomy = Anatomy.of(dense)
         teacher_model, small_tokenizer, kept_words = self._trim(dense, tokenizer, anatomy)
         examples = self._encode(self.train_set, small_tokenizer)
@@ -274,6 +293,8 @@ class _Road:
         with self._stage("teacher"):
             teacher = open_teacher(teacher_model, examples, visited, self.work / "teacher", progress=self.watcher)
         before = cost_of(anatomy, anatomy.full_plan(), TOKENS)
+        if any(b.measure == "latency" for b in self.options.budgets):
+            before = replace(before, latency_ms=measure_latency((dense,))[0])
         with self._stage("plan"):
             outcome, small, basis, reconstruction = self._plan(
                 teacher_model, small_tokenizer, examples, teacher, before, steps
@@ -382,7 +403,7 @@ class _Road:
             model,
             anatomy,
             calibration,
-            Limits(anatomy, _absolute(self.options.budgets, before), before),
+            Limits(anatomy, self._budgets(model, anatomy, calibration, before), before),
             seed=self.options.seed,
             basis=self.options.basis,
             uniform=self.options.uniform,
@@ -411,6 +432,30 @@ class _Road:
             },
         )
         return outcome, rebuilt.model, rebuilt.basis, reconstruction
+
+    def _budgets(
+        self, model: PreTrainedModel, anatomy: Anatomy, calibration: Calibration, dense: Cost
+    ) -> tuple[Budget, ...]:
+        """The budgets as absolute amounts, so that they hold for a model whose vocabulary was trimmed.
+
+        A latency budget becomes the MACs of a model that was measured to keep it, found by trial.
+        """
+        absolute = [Budget(b.measure, b.limit(dense), relative=False) for b in self.options.budgets]
+        exact = [b for b in absolute if b.measure != "latency"]
+        wanted = min((b.amount for b in absolute if b.measure == "latency"), default=None)
+        if wanted is None:
+            return tuple(exact)
+        macs, scores = float(dense.macs), magnitude_scores(model, anatomy)
+        for _ in range(LATENCY_TRIALS):
+            budgets = (*exact, Budget("macs", macs, relative=False))
+            plan = shape_for(Limits(anatomy, budgets, dense), scores)
+            latency = measure_latency((cut(model, plan),))[0]["1"]
+            if latency <= wanted:
+                return budgets
+            macs *= min(0.9, wanted / latency)
+        raise BudgetError(
+            f"a latency of {wanted:g} ms at batch size 1 was not reached: the smallest model tried takes {latency:.2f} ms"
+        )
 
     def _record(
         self,
@@ -511,11 +556,6 @@ class _Road:
 
     def _write(self, name: str, value: Any) -> None:
         write_json(self.work / f"{name}.json", value)
-
-
-def _absolute(budgets: Sequence[Budget], dense: Cost) -> tuple[Budget, ...]:
-    """Budgets as absolute amounts, so that they can be held against a model whose vocabulary was trimmed."""
-    return tuple(Budget(b.measure, b.limit(dense), relative=False) for b in budgets)
 
 
 def _stored_bytes(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, work: Path) -> int:

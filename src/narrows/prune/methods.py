@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from narrows.core.cite import cites
 from narrows.core.errors import NarrowsError
 from narrows.distill.encode import EncodedTexts
+from narrows.distill.heal import DistillObjective
 from narrows.distill.objective import Progress
 from narrows.distill.teacher import Teacher
 from narrows.prune.fisher import fisher_scores
@@ -21,11 +23,13 @@ from narrows.prune.planner import choose_plan
 from narrows.prune.random import random_scores
 from narrows.prune.scores import Limits, Scores, allocate
 from narrows.prune.taylor import taylor_scores
+from narrows.prune.vtrans import VTransConfig, vtrans_plan
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.calibrate import Calibration, Tick
 from narrows.transformer.plan import Basis, LayerPlan, Plan
 
 ROUNDS = 4  # of iterative Fisher pruning
+GATE_SHARE = 1 / 3  # of all steps, for methods that learn gates
 
 
 @dataclass(frozen=True)
@@ -81,16 +85,19 @@ def magnitude(problem: Problem) -> Outcome:
     return _by_scores(problem, magnitude_scores(problem.model, problem.anatomy))
 
 
+@cites("arXiv:1906.10771", "arXiv:1905.10650")
 def taylor(problem: Problem) -> Outcome:
     """Units by the first-order change of the loss."""
     return _by_scores(problem, taylor_scores(problem.model, problem.anatomy, problem.calibration.batches))
 
 
+@cites("arXiv:1801.05787")
 def fisher(problem: Problem) -> Outcome:
     """Units by Fisher information, in one shot."""
     return _by_scores(problem, fisher_scores(problem.model, problem.anatomy, problem.calibration.batches))
 
 
+@cites("arXiv:1801.05787")
 def fisher_iterative(problem: Problem) -> Outcome:
     """Units by Fisher information, scored again after each of several rounds; what is gone stays gone."""
     batches = problem.calibration.batches
@@ -105,7 +112,32 @@ def fisher_iterative(problem: Problem) -> Outcome:
     return Outcome(allocate(problem.limits, scores, frame, multiple=problem.multiple))
 
 
+@cites("arXiv:2406.05276", "arXiv:1802.10399")
+def vtrans(problem: Problem) -> Outcome:
+    """Units by learned gates: a third of the steps trains them on the dense model, which stays as it is."""
+    if problem.train is None or problem.teacher is None or problem.run_dir is None:
+        raise NarrowsError("vtrans trains gates: its problem needs train, teacher and run_dir")
+    scores = fisher_scores(problem.model, problem.anatomy, problem.calibration.batches)
+    frame = _by_scores(problem, scores).plan
+    steps = max(1, round(GATE_SHARE * problem.steps))
+    learned = vtrans_plan(
+        problem.model,
+        problem.limits,
+        frame,
+        scores,
+        problem.train,
+        DistillObjective(problem.teacher),
+        VTransConfig(steps, multiple=problem.multiple),
+        problem.run_dir,
+        seed=problem.seed,
+        resume=problem.resume,
+        progress=problem.progress,
+    )
+    return Outcome(learned.plan, steps, learned.scales, learned.information(), tuple(learned.history))
+
+
 METHODS: dict[str, Pruner] = {
+    "vtrans": vtrans,
     "random": random,
     "magnitude": magnitude,
     "taylor": taylor,

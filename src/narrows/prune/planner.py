@@ -68,6 +68,21 @@ def choose_plan(
     return min(trials, key=lambda t: t.divergence).plan, tuple(trials)
 
 
+def shape_for(limits: Limits, scores: Scores, *, multiple: int = 8) -> Plan:
+    """A plan of about the shape that the search starts from, without calibration data: to measure what such a shape costs.
+
+    Raises `BudgetError` when no width leaves room for a head or neuron.
+    """
+    anatomy = limits.anatomy
+    width = anatomy.shape.hidden
+    while width > multiple:
+        frame = frame_of(anatomy, scores, width, None, "channels")
+        if limits.use(anatomy.shape_of(frame)) <= 0.5:
+            break
+        width -= multiple
+    return allocate(limits, scores, frame_of(anatomy, scores, width, None, "channels"), multiple=multiple)
+
+
 class _Search:
     def __init__(
         self,
@@ -179,8 +194,7 @@ def _uniform_plan(limits: Limits, scores: Scores, frame: Plan, heads: int, multi
         return replace(
             frame,
             layers=tuple(
-                LayerPlan(_best(h, heads), _best(n, neurons))
-                for h, n in zip(scores.heads, scores.neurons, strict=True)
+                LayerPlan(_best(h, heads), _best(n, neurons)) for h, n in zip(scores.heads, scores.neurons, strict=True)
             ),
         )
 

@@ -66,8 +66,7 @@ def unit_gradients(
     `masks` (0/1 per gate) switches units off first. The model's own weights get no gradient.
     """
     gates = {
-        name: ProbeGate(size, None if masks is None else masks.get(name))
-        for name, size in unit_sizes(anatomy).items()
+        name: ProbeGate(size, None if masks is None else masks.get(name)) for name, size in unit_sizes(anatomy).items()
     }
     wanted = {p: p.requires_grad for p in model.parameters()}
     training = model.training
@@ -75,7 +74,7 @@ def unit_gradients(
         model.eval().requires_grad_(False)
         with gated(model, anatomy, gates):
             for batch in batches:
-                task_losses(model, batch).sum().backward()  # type: ignore[no-untyped-call]
+                task_losses(model, batch).sum().backward()
                 yield {name: gate.gradient() for name, gate in gates.items()}
     finally:
         for parameter, flag in wanted.items():

@@ -161,13 +161,13 @@ def _described(model: PreTrainedModel, family: Family) -> Iterator[tuple[str, nn
         "ffn_norm": (("hidden",), None, "norm"),
     }
     for layer in range(len(base.get_submodule(family.layers))):  # type: ignore[arg-type]
-        for name, (axes, block, use) in body.items():
+        for name, (axes, block, count) in body.items():
             path = f"{family.layers}.{layer}.{getattr(family, name)}"
             try:
                 module = base.get_submodule(path)
             except AttributeError:
                 continue  # a removed block of a model that was cut before
-            yield root + path, module, Slot(axes, (), layer, block, use)
+            yield root + path, module, Slot(axes, (), layer, block, count)
     for tail in family.tails_of(type(model).__name__):
         path = (root if tail.in_base else "") + tail.path
         try:

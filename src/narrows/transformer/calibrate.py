@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -92,21 +94,22 @@ def calibrate(model: PreTrainedModel, batches: Sequence[Batch], tick: Tick | Non
     covariances = [m.covariance() for m in moments]
     covariance = torch.stack([c / c.trace().clamp_min(1e-30) for c in covariances]).mean(0)
     _, directions = torch.linalg.eigh(covariance)
-    word = dict(model.named_parameters())[anatomy.word].detach()
-    if anatomy.shape.rank is not None:
-        word = word @ model.base_model.get_submodule(family.word).project.weight.T  # type: ignore[union-attr, operator]
-    return Calibration(
-        batches, covariance, directions.flip(1).to(model.dtype), frequency, table_basis(word, frequency)
-    )
+    table = table_basis(word_table(model, anatomy), frequency)
+    return Calibration(batches, covariance, directions.flip(1).to(model.dtype), frequency, table)
+
+
+def word_table(model: PreTrainedModel, anatomy: Anatomy) -> Tensor:
+    """The word table (V x d), multiplied out where it is factored."""
+    module = cast(nn.Embedding, model.base_model.get_submodule(anatomy.family.word))
+    table = module.weight.detach()
+    return table if anatomy.shape.rank is None else table @ cast(nn.Linear, module.project).weight.detach().T
 
 
 def model_inputs(model: PreTrainedModel, batch: Batch) -> Batch:
     """The part of a batch that the base model takes, on the model's device."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     return {
-        k: batch[k].to(model.device)
-        for k in names
-        if k in batch and (k != "token_type_ids" or _token_types(model))
+        k: batch[k].to(model.device) for k in names if k in batch and (k != "token_type_ids" or _token_types(model))
     }
 
 

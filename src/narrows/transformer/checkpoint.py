@@ -207,16 +207,17 @@ def _load_known(
     """Load with classes of narrows or transformers. Returns the model, and whether its head is fresh."""
     if refused := [key for key in _REFUSED if settings.get(key)]:
         raise CheckpointError(f"{folder / 'config.json'} has {refused[0]}, which is not supported")
+    weights = _read_weights(folder)
+    for name in ("num_hidden_layers", "n_layers"):  # before transformers counts to a billion
+        if isinstance(layers := settings.get(name), int) and layers > len(weights):
+            raise CheckpointError(
+                f"{folder} is damaged: config.json speaks of {layers} layers, and the weights are "
+                f"{len(weights)} tensors in all"
+            )
     config = _config(folder, settings)
     for name, value in changes.items():
         setattr(config, name, value)
     model_class = _class_of(config, settings.get("architectures"), head)
-    weights = _read_weights(folder)
-    if config.num_hidden_layers > len(weights):  # before anything is built for each of a billion layers
-        raise CheckpointError(
-            f"{folder} is damaged: config.json speaks of {config.num_hidden_layers} layers, and the weights "
-            f"are {len(weights)} tensors in all"
-        )
     with torch.device("meta"):
         empty = model_class(config)
     missing_head = _compare(folder, empty, weights, new_head=head is not None or bool(changes))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from narrows.core.errors import ModelError
@@ -78,9 +79,11 @@ def cut(
     if plan.vocab is not None:
         config = trim_config_ids(config, plan.vocab)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        small = make_class(type(model))(config).to(model.dtype)
+        small: PreTrainedModel = make_class(type(model))(config)
+        small.to(dtype=model.dtype)
         _load(small, _state(model, anatomy, plan, rotation, table))
-    return small.to(model.device).train(model.training)
+    small.to(device=model.device)
+    return small.train(model.training)
 
 
 def _load(small: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
@@ -148,7 +151,8 @@ def _units(plan: Plan, slot: Slot) -> tuple[int, ...]:
 def _hidden(tensor: Tensor, dim: int, plan: Plan, rotation: Tensor | None) -> Tensor:
     if rotation is None:
         return tensor.index_select(dim, torch.tensor(plan.hidden, device=tensor.device))
-    return torch.tensordot(tensor, rotation.to(tensor), dims=([dim], [0])).movedim(-1, dim)
+    rotated: Tensor = torch.tensordot(tensor, rotation.to(tensor), dims=([dim], [0]))
+    return rotated.movedim(-1, dim)
 
 
 def _slice(tensor: Tensor, slot: Slot, anatomy: Anatomy, plan: Plan, rotation: Tensor | None) -> Tensor:
@@ -189,26 +193,27 @@ def fold(model: PreTrainedModel, anatomy: Anatomy, scales: Mapping[str, Tensor])
             for source, out, block in (("heads", "attention_out", "attention"), ("neurons", "ffn_out", "ffn")):
                 if not getattr(anatomy.shape, source)[layer]:
                     continue
-                linear = part(folded, family, layer, out)
-                assert isinstance(linear, torch.nn.Linear)
+                linear = cast(nn.Linear, part(folded, family, layer, out))
                 if (unit := scales.get(f"{source}_{layer}")) is not None:
-                    linear.weight *= unit.to(linear.weight).repeat_interleave(linear.in_features // len(unit))
+                    linear.weight.mul_(unit.to(linear.weight).repeat_interleave(linear.in_features // len(unit)))
                 for scale in (scales.get(f"{block}_{layer}"), hidden):
                     if scale is not None:
-                        linear.weight *= scale.to(linear.weight)[:, None]
-                        linear.bias *= scale.to(linear.bias)
+                        _scale_outputs(linear, scale)
         if hidden is not None:
             for table in (family.word, family.positions, family.token_types):
                 if table is not None:
-                    module = folded.base_model.get_submodule(table)
-                    module.weight *= hidden.to(module.weight)  # type: ignore[operator, arg-type]
+                    embedding = cast(nn.Embedding, folded.base_model.get_submodule(table))
+                    embedding.weight.mul_(hidden.to(embedding.weight))
             for tail in family.tails_of(anatomy.class_name):
-                module = folded.get_submodule(tail.path) if tail.kind in ("transform", "norm") else None
-                if tail.kind == "transform" and module is not None:
-                    module.weight *= hidden.to(module.weight)[:, None]  # type: ignore[operator, arg-type]
-                    module.bias *= hidden.to(module.bias)  # type: ignore[operator, arg-type]
-                elif tail.kind == "norm" and module is not None and anatomy.tied:
-                    divisor = torch.where(hidden == 0, torch.ones_like(hidden), hidden).to(module.weight)  # type: ignore[arg-type]
-                    module.weight /= divisor  # type: ignore[operator]
-                    module.bias /= divisor  # type: ignore[operator]
+                if tail.kind == "transform":
+                    _scale_outputs(folded.get_submodule(tail.path), hidden)
+                elif tail.kind == "norm" and anatomy.tied:
+                    _scale_outputs(folded.get_submodule(tail.path), torch.where(hidden == 0, 1.0, 1 / hidden))
     return folded
+
+
+def _scale_outputs(module: nn.Module, scale: Tensor) -> None:
+    """Multiply what a Linear or a LayerNorm gives, channel by channel."""
+    weight, bias = cast(Tensor, module.weight), cast(Tensor, module.bias)
+    weight.mul_(scale.to(weight).view(-1, *[1] * (weight.ndim - 1)))
+    bias.mul_(scale.to(bias))

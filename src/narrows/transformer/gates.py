@@ -143,7 +143,9 @@ def attach_gates(model: PreTrainedModel, anatomy: Anatomy, gates: Mapping[str, n
         f"{kind}_{i}" for i in range(anatomy.layers) for kind in ("heads", "neurons", "attention", "ffn")
     }
     if unknown := sorted(set(gates) - known):
-        raise ModelError(f"no place for gates {unknown}; places are hidden, rank, heads_l, neurons_l, attention_l, ffn_l")
+        raise ModelError(
+            f"no place for gates {unknown}; places are hidden, rank, heads_l, neurons_l, attention_l, ffn_l"
+        )
     box = Gates(gates)
     model.add_module(ATTRIBUTE, box)
     family = anatomy.family

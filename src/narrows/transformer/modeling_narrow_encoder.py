@@ -251,6 +251,13 @@ class NarrowConfig:
         kwargs.setdefault("auto_map", {"AutoConfig": f"{prefix}Config"} | classes)
         super().__post_init__(**kwargs)  # type: ignore[misc]
 
+    def to_dict(self) -> dict[str, Any]:
+        """All values, the number of layers under its common name too."""
+        # DistilBERT says n_layers; AutoTokenizer, where this file may not run, reads a config of no family.
+        values: dict[str, Any] = super().to_dict()  # type: ignore[misc]
+        layers: int = self.num_hidden_layers  # type: ignore[attr-defined]
+        return values | {"num_hidden_layers": layers}
+
 
 class NarrowBertConfig(NarrowConfig, BertConfig):
     """Config of the narrow BERT models."""

@@ -95,12 +95,11 @@ class LeastSquares:
     """Ridge least squares with intercept from streamed rows: the correction to weights that are already there."""
 
     def __init__(self, inputs: int, outputs: int, device: torch.device) -> None:
-        kind = {"dtype": torch.float64, "device": device}
         self.count = 0
-        self.x = torch.zeros(inputs, **kind)  # type: ignore[arg-type]
-        self.r = torch.zeros(outputs, **kind)  # type: ignore[arg-type]
-        self.xx = torch.zeros(inputs, inputs, **kind)  # type: ignore[arg-type]
-        self.xr = torch.zeros(inputs, outputs, **kind)  # type: ignore[arg-type]
+        self.x, self.r, self.xx, self.xr = (
+            torch.zeros(shape, dtype=torch.float64, device=device)
+            for shape in ((inputs,), (outputs,), (inputs, inputs), (inputs, outputs))
+        )
 
     def add(self, x: Tensor, residual: Tensor) -> None:
         """Rows `x` (n, inputs) and what is still missing at the output, `residual` (n, outputs)."""
@@ -280,7 +279,10 @@ class _Rebuild:
         joint = LeastSquares(small[0].in_features, 3 * len(channels), channels.device)
         for _, real, big, little in self._each():
             big, little = big[real], little[real]
-            wanted = [F.linear(big, d.weight[channels], d.bias[channels]) - s(little) for d, s in zip(dense, small, strict=True)]
+            wanted = [
+                F.linear(big, d.weight[channels], d.bias[channels]) - s(little)
+                for d, s in zip(dense, small, strict=True)
+            ]
             joint.add(little, torch.cat(wanted, 1))
         weight, bias = joint.solve(self.ridge)
         for s, w, b in zip(small, weight.chunk(3), bias.chunk(3), strict=True):
@@ -356,15 +358,19 @@ class _Rebuild:
             squares = LeastSquares(linear.in_features, linear.out_features, linear.weight.device)
             for b, real, big, little in self._each():
                 mask = self.masks[b]
-                chosen = real.nonzero()[:, 0] if tail.per_token else torch.arange(len(mask), device=mask.device) * mask.shape[1]
+                chosen = (
+                    real.nonzero()[:, 0]
+                    if tail.per_token
+                    else torch.arange(len(mask), device=mask.device) * mask.shape[1]
+                )
                 wanted = dense(big[chosen])[:, : linear.out_features]
                 squares.add(little[chosen], wanted - linear(little[chosen]))
             _correct(linear, squares.solve(self.ridge))
 
 
 def _correct(linear: nn.Linear, step: tuple[Tensor, Tensor]) -> None:
-    linear.weight += step[0].to(linear.weight)
-    linear.bias += step[1].to(linear.bias)
+    linear.weight.add_(step[0].to(linear.weight))
+    linear.bias.add_(step[1].to(linear.bias))
 
 
 def _embedding_sum(model: PreTrainedModel, anatomy: Anatomy, batch: Batch, vocab: tuple[int, ...] | None) -> Tensor:
