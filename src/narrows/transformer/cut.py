@@ -80,10 +80,10 @@ def cut(
         config = trim_config_ids(config, plan.vocab)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         small: PreTrainedModel = make_class(type(model))(config)
-        small.to(dtype=model.dtype)
+        cast(nn.Module, small).to(dtype=model.dtype)
         _load(small, _state(model, anatomy, plan, rotation, table))
-    small.to(device=model.device)
-    return small.train(model.training)
+    cast(nn.Module, small).to(device=model.device).train(model.training)
+    return small
 
 
 def _load(small: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
