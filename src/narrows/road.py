@@ -24,11 +24,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from narrows.core.budget import Budget
 from narrows.core.cite import references
 from narrows.core.cost import Cost
-from narrows.core.errors import BudgetError, DataError, ModelError, NarrowsError
+from narrows.core.errors import BudgetError, CheckpointError, DataError, ModelError, NarrowsError, TrainingError
 from narrows.core.files import write_json, write_text
 from narrows.core.record import environment
 from narrows.core.seeds import derive
-from narrows.data import Examples, read_examples, split
+from narrows.data import Examples, read_examples, shipped_examples, shipped_model, split
 from narrows.distill import (
     DistillObjective,
     EncodedTexts,
@@ -153,7 +153,8 @@ def prune(
     """Shrink a model to a budget: the small model and its report.
 
     `model`: a folder, a Hub id, or a loaded model with its `tokenizer`. `data`: a CSV, TSV, JSONL or Parquet file
-    (`columns` are the options of `read_examples`), or `Examples`. `budget`: such as "20% params" or "2 GMACs"; several
+    (`columns` are the options of `read_examples`), or `Examples`; names of what ships with narrows ("minilm",
+    "movie-reviews") are understood as well. `budget`: such as "20% params" or "2 GMACs"; several
     must all hold. With `out` the checkpoint and report.html are written there, and what a stopped run needs to go on with
     `resume=True` is kept beside it in `out.work` until then. `options` are the fields of `Options`.
     Raises `NarrowsError` with one line for anything that a user can mend.
@@ -170,8 +171,11 @@ def prune(
         road.claim(model, resume)
         small, report = road.run(model, tokenizer, command)
         if target is not None:
-            save(small, report.tokenizer, target, record=report.record, overwrite=True)
-            write_text(target / "report.html", report.html)
+            whole = save(small, report.tokenizer, work / "result", record=report.record, overwrite=True)
+            write_text(whole / "report.html", report.html)
+            if target.exists():
+                target.rmdir()
+            whole.rename(target)
         return small, report
 
 
@@ -187,8 +191,8 @@ def evaluate(
     loaded = _loaded(model, tokenizer, None)
     if loaded.missing_head:
         raise ModelError("the model has no trained head for this data; `narrows prune` fine-tunes one")
-    examples = data if isinstance(data, Examples) else read_examples(data, **(columns or {}))
-    examples = _aligned(examples, loaded.model)
+    given = dict(columns or {}) | ({"task": "regression"} if loaded.model.config.num_labels == 1 else {})
+    examples = _aligned(data if isinstance(data, Examples) else _read(data, given), loaded.model)
     return evaluate_model(loaded.model, EncodedTexts(examples, loaded.tokenizer, max_length))
 
 
@@ -200,17 +204,34 @@ def _work_folder(target: Path | None, resume: bool) -> Iterator[Path]:
             yield Path(folder)
         return
     work = target.with_name(target.name + ".work")
-    if work.exists() and not resume:
+    begun = work.exists()
+    if begun and not resume:
         raise NarrowsError(f"{work} holds a run that was stopped: add --resume to go on with it, or remove the folder")
-    work.mkdir(parents=True, exist_ok=True)
-    yield work
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NarrowsError(f"{target} cannot be written ({error.strerror}): name another place with --out") from error
+    try:
+        yield work
+    except (BudgetError, CheckpointError, DataError, ModelError, TrainingError):
+        # The same command would meet them again: only what a message names is worth keeping.
+        if not begun and not any(work.glob("*/checkpoint-*")):
+            shutil.rmtree(work, ignore_errors=True)
+        raise
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _read(data: str | Path, columns: Mapping[str, Any]) -> Examples:
+    shipped = shipped_examples(data) if isinstance(data, str) else None
+    if shipped is not None and set(columns) - {"task"}:
+        raise DataError(f"{data} ships with narrows and its columns are known: leave out the names of columns")
+    return read_examples(data, **columns) if shipped is None else shipped
 
 
 def _examples(
     data: str | Path | Examples, evaluation: str | Path | Examples | None, columns: Mapping[str, Any], options: Options
 ) -> tuple[Examples, Examples, str]:
-    examples = data if isinstance(data, Examples) else read_examples(data, **columns)
+    examples = data if isinstance(data, Examples) else _read(data, columns)
     name = "examples" if isinstance(data, Examples) else Path(data).name
     if evaluation is None:
         rest, held = split(examples, options.held_out, options.seed)
@@ -251,7 +272,8 @@ def _loaded(
         if tokenizer is None:
             raise ModelError("a loaded model needs its tokenizer: prune(model, data, tokenizer=...)")
         return LoadedCheckpoint(model, tokenizer, None, missing_head=False)
-    return load(model, head="ForSequenceClassification", dtype=torch.float32, **(head or {}))
+    folder = shipped_model(model) if isinstance(model, str) else None
+    return load(folder or model, head="ForSequenceClassification", dtype=torch.float32, **(head or {}))
 
 
 class _Road:

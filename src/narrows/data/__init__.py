@@ -6,6 +6,8 @@ from narrows.data.shipped import (
     movie_reviews_path,
     product_reviews,
     product_reviews_path,
+    shipped_examples,
+    shipped_model,
 )
 from narrows.data.table import Examples, read_examples, split
 
@@ -17,5 +19,7 @@ __all__ = [
     "product_reviews",
     "product_reviews_path",
     "read_examples",
+    "shipped_examples",
+    "shipped_model",
     "split",
 ]

@@ -61,6 +61,17 @@ def minilm() -> Path:
     )
 
 
+def shipped_examples(name: str) -> Examples | None:
+    """The data set called `name` ("movie-reviews", "product-reviews"), unless there is a file of that name."""
+    known = {"movie-reviews": movie_reviews, "product-reviews": product_reviews}
+    return known[name]() if name in known and not Path(name).exists() else None
+
+
+def shipped_model(name: str) -> Path | None:
+    """The folder of the model called `name` ("minilm"), unless there is a folder of that name."""
+    return minilm() if name == "minilm" and not Path(name).exists() else None
+
+
 def _checked(name: str) -> Path:
     path = _FILES / name
     try:

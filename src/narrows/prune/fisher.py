@@ -12,10 +12,19 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from narrows.core.cite import cites
+from narrows.core.cite import Reference, cites, register_reference
 from narrows.prune.scores import Scores, mean_over_examples, unit_gradients
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.calibrate import Batch
+
+register_reference(
+    Reference(
+        "arXiv:1801.05787",
+        "Faster gaze prediction with dense networks and Fisher pruning",
+        ("Lucas Theis", "Iryna Korshunova", "Alykhan Tejani", "Ferenc Huszár"),
+        2018,
+    )
+)
 
 
 @cites("arXiv:1801.05787")

@@ -11,10 +11,27 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from narrows.core.cite import cites
+from narrows.core.cite import Reference, cites, register_reference
 from narrows.prune.scores import Scores, mean_over_examples, unit_gradients
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.calibrate import Batch
+
+register_reference(
+    Reference(
+        "arXiv:1906.10771",
+        "Importance Estimation for Neural Network Pruning",
+        ("Pavlo Molchanov", "Arun Mallya", "Stephen Tyree", "Iuri Frosio", "Jan Kautz"),
+        2019,
+    )
+)
+register_reference(
+    Reference(
+        "arXiv:1905.10650",
+        "Are Sixteen Heads Really Better than One?",
+        ("Paul Michel", "Omer Levy", "Graham Neubig"),
+        2019,
+    )
+)
 
 
 @cites("arXiv:1906.10771", "arXiv:1905.10650")
