@@ -1,7 +1,9 @@
 """The main road: a model and its data go in; a smaller model, its checkpoint and its report come out.
 
-load -> (fine-tune) -> (trim the vocabulary) -> plan -> rebuild -> heal -> measure -> save. Every stage leaves its result in
-a work folder when it is done, so that a run that was stopped or killed goes on where it was, and ends at the same weights.
+load -> (fine-tune) -> (trim the vocabulary) -> plan -> rebuild -> heal -> measure -> save. Every stage leaves its
+result in
+a work folder when it is done, so that a run that was stopped or killed goes on where it was, and ends at the same
+weights.
 """
 
 from __future__ import annotations
@@ -83,8 +85,8 @@ class Options:
     """What a run is asked for, besides the model and the data; all of it decides the result.
 
     `steps`: training steps after the dense model exists (`epochs` over the data instead, if given).
-    `dense_epochs`, `dense_rate`: fine-tuning of a model without a head for the data. `held_out`: the share of the data to
-    judge on, where there is no evaluation file. `vocab="data"` keeps the words of the training texts only.
+    `dense_epochs`, `dense_rate`: fine-tuning of a model without a head for the data. `held_out`: the share of the
+    data to judge on, where there is no evaluation file. `vocab="data"` keeps the words of the training texts only.
     """
 
     budgets: tuple[Budget, ...]
@@ -155,7 +157,8 @@ def prune(
     `model`: a folder, a Hub id, or a loaded model with its `tokenizer`. `data`: a CSV, TSV, JSONL or Parquet file
     (`columns` are the options of `read_examples`), or `Examples`; names of what ships with narrows ("minilm",
     "movie-reviews") are understood as well. `budget`: such as "20% params" or "2 GMACs"; several
-    must all hold. With `out` the checkpoint and report.html are written there, and what a stopped run needs to go on with
+    must all hold. With `out` the checkpoint and report.html are written there, and what a stopped run needs to go
+    on with
     `resume=True` is kept beside it in `out.work` until then. `options` are the fields of `Options`.
     Raises `NarrowsError` with one line for anything that a user can mend.
     """
@@ -298,7 +301,8 @@ class _Road:
         if before is not None and before != json.loads(json.dumps(identity)):
             different = [k for k in identity if before.get(k) != json.loads(json.dumps(identity))[k]]
             raise NarrowsError(
-                f"{self.work} holds a run with other {', '.join(different)}: give the same arguments, or remove the folder"
+                f"{self.work} holds a run with other {', '.join(different)}: "
+                "give the same arguments, or remove the folder"
             )
         write_json(self.work / "run.json", identity)
 
@@ -476,7 +480,8 @@ class _Road:
                 return budgets
             macs *= min(0.9, wanted / latency)
         raise BudgetError(
-            f"a latency of {wanted:g} ms at batch size 1 was not reached: the smallest model tried takes {latency:.2f} ms"
+            f"a latency of {wanted:g} ms at batch size 1 was not reached: "
+            f"the smallest model tried takes {latency:.2f} ms"
         )
 
     def _record(

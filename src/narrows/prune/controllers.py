@@ -85,9 +85,7 @@ class Controller(nn.Module):
         """Groups of its own multipliers."""
         return []
 
-    def term(
-        self, gates: Mapping[str, VIBGate], kl: Tensor, step: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def term(self, gates: Mapping[str, VIBGate], kl: Tensor, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """What to add to the loss, and figures; `kl` are the nats of all units, gate after gate."""
         raise NotImplementedError
 
@@ -137,9 +135,7 @@ class PriceController(Controller):
         """The price at which everything is kept."""
         self.look(gates, self.share(0))
 
-    def term(
-        self, gates: Mapping[str, VIBGate], kl: Tensor, step: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def term(self, gates: Mapping[str, VIBGate], kl: Tensor, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Lam · sum of price_j KL_j."""
         return self.log_price.exp().float() * (self.unit_price @ kl), {"log price": self.log_price.clone()}
 
@@ -188,9 +184,7 @@ class LagrangianController(Controller):
             }
         ]
 
-    def term(
-        self, gates: Mapping[str, VIBGate], kl: Tensor, step: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def term(self, gates: Mapping[str, VIBGate], kl: Tensor, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The term above; figures "excess" (e - t of the first limit), "lambda1", "lambda2"."""
         warm = self._warm(step)
         kappa = _KAPPA[0] + (_KAPPA[1] - _KAPPA[0]) * warm

@@ -1,6 +1,7 @@
 """The planner: how a budget is split between residual width, rank of the word table, heads and neurons.
 
-Heads and neurons compete by worth per cost (`allocate`). Width and rank are chosen by trial: the model of each candidate
+Heads and neurons compete by worth per cost (`allocate`). Width and rank are chosen by trial: the model of each
+candidate
 is planned, rebuilt on part of the calibration data and compared with the dense model on the rest, by the KL divergence
 of its predictions (squared error for regression). A rebuild takes seconds and no training, and is the very model that
 healing would start from.
@@ -36,7 +37,8 @@ class Trial:
 
 
 def frame_of(anatomy: Anatomy, scores: Scores, hidden: int, rank: int | None, basis: Basis) -> Plan:
-    """A plan of a width and a rank without heads and neurons: leading directions, or the channels with the best scores."""
+    """A plan of a width and a rank without heads and neurons: leading directions, or the channels with the best
+    scores."""
     kept = range(hidden) if basis == "pca" else sorted(scores.hidden.topk(hidden).indices.tolist())
     return Plan(tuple(kept), tuple(LayerPlan((), ()) for _ in range(anatomy.layers)), rank, None, basis)
 
@@ -62,14 +64,16 @@ def choose_plan(
     trials = search.uniform() if uniform else search.free()
     if not trials:
         raise BudgetError(
-            "no width leaves a model that uses 97 % of the budget and not more: the budget is below the smallest possible "
+            "no width leaves a model that uses 97 % of the budget and not more: "
+            "the budget is below the smallest possible "
             "model, above the whole one, or too coarse for uniform layers; vocab='data' leaves more for the layers"
         )
     return min(trials, key=lambda t: t.divergence).plan, tuple(trials)
 
 
 def shape_for(limits: Limits, scores: Scores, *, multiple: int = 8) -> Plan:
-    """A plan of about the shape that the search starts from, without calibration data: to measure what such a shape costs.
+    """A plan of about the shape that the search starts from, without calibration data: to measure what such a
+    shape costs.
 
     Raises `BudgetError` when no width leaves room for a head or neuron.
     """

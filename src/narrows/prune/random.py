@@ -10,8 +10,8 @@ from narrows.transformer.anatomy import Anatomy
 
 
 def random_scores(anatomy: Anatomy, seed: int) -> Scores:
-    """Independent uniform scores per parameter, so that no kind of unit is favoured: a unit's score is a random share of
-    its size."""
+    """Independent uniform scores per parameter, so that no kind of unit is favoured: a unit's score is a random
+    share of its size."""
     draw = generator(seed, "random_scores")
     weight = {"hidden": 1.0, "heads_": 4.0 * anatomy.head_dim, "neurons_": 2.0}
     return Scores.from_gates(

@@ -1,4 +1,5 @@
-"""Importance of units, the gradients that most scores are made of, and the plan that a set of scores and a budget give."""
+"""Importance of units, the gradients that most scores are made of, and the plan that a set of scores and a budget
+give."""
 
 from __future__ import annotations
 

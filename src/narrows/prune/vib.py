@@ -97,9 +97,7 @@ class _Sampled(torch.autograd.Function):
     """mu + noise · sigma · eps where kept and 0 elsewhere, with the gradient as if all were kept."""
 
     @staticmethod
-    def forward(
-        ctx: Any, mu: Tensor, log_var: Tensor, kept: Tensor, eps: Tensor | None, noise: float
-    ) -> Tensor:
+    def forward(ctx: Any, mu: Tensor, log_var: Tensor, kept: Tensor, eps: Tensor | None, noise: float) -> Tensor:
         mean = mu.float() * kept
         if eps is None:
             return mean

@@ -189,9 +189,7 @@ class VTransObjective(Objective):
             groups.append({"name": "gate means", "params": means, "lr": self.config.mean_rate, **rest})
         return groups + cast(Controller, box.controller).parameter_groups()
 
-    def loss(
-        self, model: PreTrainedModel, batch: dict[str, Tensor], step: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, model: PreTrainedModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """`inner`'s loss and the controller's term."""
         loss, figures = self.inner.loss(model, batch, step)
         box = _box(model)

@@ -25,7 +25,8 @@ BLOCK_PARTS: dict[Block, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Slot:
-    """One parameter tensor: the unit axis of each dimension (None: fixed), its size now, its block, how often it multiplies.
+    """One parameter tensor: the unit axis of each dimension (None: fixed), its size now, its block, how often it
+    multiplies.
 
     `heads` counts single channels here: the axis has heads x head size entries.
     """

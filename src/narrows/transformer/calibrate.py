@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,8 @@ class Calibration:
 
     `batches` hold `input_ids`, `attention_mask` (batch, tokens) and whatever else the model takes (labels are ignored).
     `covariance` (d, d) is the mean over the LayerNorm outputs of their covariances, each divided by its trace;
-    `directions` its eigenvectors by falling eigenvalue; `table` the basis of the word table weighted by `frequency` (V,).
+    `directions` its eigenvectors by falling eigenvalue; `table` the basis of the word table weighted by
+    `frequency` (V,).
     """
 
     batches: Sequence[Batch]

@@ -130,8 +130,7 @@ def load(
     model.name_or_path = model.config.name_or_path = str(path)
     if settings.get("model_type") in NARROW_CONFIGS and len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
-            f"{path} is damaged: its tokenizer has {len(tokenizer)} tokens, "
-            f"the model {model.config.vocab_size}"
+            f"{path} is damaged: its tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}"
         )
     record = _read_json(folder / RECORD) if (folder / RECORD).is_file() else None
     return LoadedCheckpoint(model, tokenizer, record, missing_head)
@@ -231,9 +230,7 @@ def _load_known(
         output_loading_info=True,
     )
     if not missing_head and report["missing_keys"]:
-        raise CheckpointError(
-            f"{folder} is damaged: {_first(report['missing_keys'])} missing from the weights"
-        )
+        raise CheckpointError(f"{folder} is damaged: {_first(report['missing_keys'])} missing from the weights")
     return model, missing_head
 
 
@@ -248,11 +245,7 @@ def _load_foreign(
     _read_weights(folder)  # for its refusals
     named = [f".{name}" for name in settings.get("architectures") or ()]
     auto_class = next(
-        (
-            key
-            for key, value in settings["auto_map"].items()
-            if any(str(value).endswith(name) for name in named)
-        ),
+        (key for key, value in settings["auto_map"].items() if any(str(value).endswith(name) for name in named)),
         "AutoModel",
     )
     model, report = getattr(transformers, auto_class if head is None else f"AutoModel{head}").from_pretrained(
@@ -265,9 +258,7 @@ def _load_foreign(
     )
     inner = [key for key in report["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
     if inner or (report["missing_keys"] and model.base_model is model):
-        raise CheckpointError(
-            f"{folder} is damaged: {_first(report['missing_keys'])} missing from the weights"
-        )
+        raise CheckpointError(f"{folder} is damaged: {_first(report['missing_keys'])} missing from the weights")
     return model, bool(report["missing_keys"])
 
 
@@ -297,9 +288,7 @@ def _class_of(config: PreTrainedConfig, architectures: Any, head: str | None) ->
         if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
             raise CheckpointError(f"config.json names the model class {name!r}, which does not exist")
         if found.config_class is not type(config):
-            raise CheckpointError(
-                f"config.json names the class {name} for the model type {config.model_type!r}"
-            )
+            raise CheckpointError(f"config.json names the class {name} for the model type {config.model_type!r}")
         return found
     auto_class = getattr(transformers, f"AutoModel{head or ''}", None)
     if auto_class is None or type(config) not in auto_class._model_mapping:
@@ -365,9 +354,7 @@ def _compare(folder: Path, empty: PreTrainedModel, weights: Mapping[str, Tensor]
     if wrong := [name for name in absent if not in_head(name)]:
         raise CheckpointError(f"{folder} is damaged: {_first(wrong)} missing from the weights")
     if wrong := [name for name in surplus if not in_head(name)]:
-        raise CheckpointError(
-            f"{folder} is damaged: config.json knows nothing of the weights {_first(wrong)}"
-        )
+        raise CheckpointError(f"{folder} is damaged: config.json knows nothing of the weights {_first(wrong)}")
     if wrong := [name for name in differing if not in_head(name) or not new_head]:
         raise CheckpointError(
             f"{folder} is damaged: {wrong[0]} has the shape {stored[wrong[0]]}, and config.json says "
@@ -376,9 +363,7 @@ def _compare(folder: Path, empty: PreTrainedModel, weights: Mapping[str, Tensor]
     # A head is there or not; a Linear of which only the bias is left is damage.
     modules = {name.rpartition(".")[0] for name in absent}
     if half := [name for name in stored if name in needed and name.rpartition(".")[0] in modules]:
-        raise CheckpointError(
-            f"{folder} is damaged: of {half[0].rpartition('.')[0]} only {half[0]} is stored"
-        )
+        raise CheckpointError(f"{folder} is damaged: of {half[0].rpartition('.')[0]} only {half[0]} is stored")
     return bool(absent or differing)
 
 

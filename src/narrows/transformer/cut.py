@@ -1,4 +1,5 @@
-"""`cut` removes units: the same class of model, smaller tensors, and the same outputs as the model masked to the plan."""
+"""`cut` removes units: the same class of model, smaller tensors, and the same outputs as the model masked to the
+plan."""
 
 from __future__ import annotations
 

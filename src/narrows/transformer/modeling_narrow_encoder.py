@@ -202,9 +202,7 @@ class Narrow:
         model: Any = self
         base, config = model.base_model, model.config
         config.per_layer_config = self.__dict__.pop("_layers")
-        for layer, layer_config in zip(
-            base.get_submodule(self.layout.layers), config.per_layer_config, strict=True
-        ):
+        for layer, layer_config in zip(base.get_submodule(self.layout.layers), config.per_layer_config, strict=True):
             narrow(layer, layer_config, self.layout)
 
         names = {name for name, _ in model.named_modules()}
@@ -218,9 +216,7 @@ class Narrow:
 
         if config.embedding_rank is not None:
             if config.tie_word_embeddings and model.get_output_embeddings() is not None:
-                raise ValueError(
-                    "config: a word table with embedding_rank cannot be tied to a masked-LM head"
-                )
+                raise ValueError("config: a word table with embedding_rank cannot be tied to a masked-LM head")
             table = base.embeddings.word_embeddings
             base.embeddings.word_embeddings = FactoredEmbedding(
                 table.num_embeddings, size(config, "embedding_rank"), table.embedding_dim, table.padding_idx

@@ -122,9 +122,7 @@ def stock_config(
 
     Raises `ModelError` where `stock_expressible` is False.
     """
-    if not stock_expressible(
-        hidden=hidden, head_dim=head_dim, heads=heads, neurons=neurons, rank=rank, tail=tail
-    ):
+    if not stock_expressible(hidden=hidden, head_dim=head_dim, heads=heads, neurons=neurons, rank=rank, tail=tail):
         raise ModelError(
             "a stock checkpoint needs equal layers with no block removed, a plain word table, and heads x "
             f"head size = width everywhere; got width {hidden}, heads {list(heads)} of size {head_dim}, "

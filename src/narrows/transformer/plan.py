@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
@@ -57,7 +58,7 @@ class Plan:
         for i, layer in enumerate(self.layers):
             groups |= {f"heads of layer {i}": layer.heads or (0,), f"neurons of layer {i}": layer.neurons or (0,)}
         for name, ids in groups.items():
-            if not ids or any(a >= b for a, b in zip(ids, ids[1:], strict=False)) or ids[0] < 0:
+            if not ids or any(a >= b for a, b in pairwise(ids)) or ids[0] < 0:
                 raise NarrowsError(f"a plan needs sorted, distinct, non-negative indices; {name} has {_short(ids)}")
         if self.rank is not None and self.rank < 1:
             raise NarrowsError(f"the rank of a word table is at least 1, got {self.rank}")

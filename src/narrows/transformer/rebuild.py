@@ -1,7 +1,8 @@
 """`rebuild` makes the model of a plan and refits every kept weight to the dense model's activations, without training.
 
 The residual stream is put into the plan's basis (the leading principal directions for `"pca"`), the word table into the
-plan's rank, and then, in the order of the forward pass, every Linear and LayerNorm is solved by ridge least squares from
+plan's rank, and then, in the order of the forward pass, every Linear and LayerNorm is solved by ridge least
+squares from
 the small model's own inputs so far to the dense model's activations. The ridge pulls towards the sliced dense weights,
 so that a plan that keeps everything gives back the dense model.
 """
@@ -29,7 +30,8 @@ from narrows.transformer.plan import Plan
 
 @dataclass(frozen=True)
 class SiteVariance:
-    """How much of the variance of the dense activations at one LayerNorm output the small model reproduces (at most 1)."""
+    """How much of the variance of the dense activations at one LayerNorm output the small model reproduces (at
+    most 1)."""
 
     site: str
     variance: float
@@ -47,7 +49,8 @@ class Rebuilt:
 def basis_of(plan: Plan, hidden: int, directions: Tensor) -> Tensor:
     """The orthonormal columns (d x h) of a plan's residual stream in the dense one.
 
-    A LayerNorm model at full width has no use for another basis than its own: LayerNorm does not commute with rotations.
+    A LayerNorm model at full width has no use for another basis than its own: LayerNorm does not commute with
+    rotations.
     """
     if plan.basis == "pca" and len(plan.hidden) < hidden:
         return directions[:, : len(plan.hidden)].contiguous()
@@ -69,9 +72,10 @@ def rebuild(
 
     `data`: calibration batches, or a `Calibration` of this model. Activations of one layer at a time are kept in
     temporary files, so that memory does not grow with the number of batches. `ridge` is relative to the mean variance
-    of a Linear's inputs. `start` (default: the model itself) is the model whose weights the refit begins at, such as one
-    with learned scales folded in; `stock` is that of `cut`.
-    Raises `ModelError` for a masked-language model in the basis `"pca"`: the activation inside its head does not rotate.
+    of a Linear's inputs. `start` (default: the model itself) is the model whose weights the refit begins at, such
+    as one with learned scales folded in; `stock` is that of `cut`.
+    Raises `ModelError` for a masked-language model in the basis `"pca"`: the activation inside its head does not
+    rotate.
     """
     calibration = data if isinstance(data, Calibration) else calibrate(model, data)
     anatomy = Anatomy.of(model)

@@ -49,9 +49,7 @@ def used_tokens(
     return counts
 
 
-def keep_rows(
-    tokenizer: PreTrainedTokenizerBase, counts: torch.Tensor, min_count: int = 1
-) -> tuple[int, ...]:
+def keep_rows(tokenizer: PreTrainedTokenizerBase, counts: torch.Tensor, min_count: int = 1) -> tuple[int, ...]:
     """The token ids to keep, sorted: those counted `min_count` times, and those the tokenizer depends on.
 
     `counts` comes from `used_tokens`. Always kept are special and added tokens and what removed words fall
@@ -61,9 +59,7 @@ def keep_rows(
     backend, spec = _read(tokenizer)
     ids = set(backend.get_vocab().values())
     if min_count < 1 or len(counts) <= max(ids):
-        raise ValueError(
-            f"expected min_count >= 1 and {max(ids) + 1} counts, got {min_count} and {len(counts)} counts"
-        )
+        raise ValueError(f"expected min_count >= 1 and {max(ids) + 1} counts, got {min_count} and {len(counts)} counts")
     frequent = set(torch.nonzero(counts >= min_count).flatten().tolist())
     return _closed(tokenizer, backend.get_vocab(), spec, frequent & ids)
 
