@@ -1,9 +1,8 @@
 """The main road: a model and its data go in; a smaller model, its checkpoint and its report come out.
 
 load -> (fine-tune) -> (trim the vocabulary) -> plan -> rebuild -> heal -> measure -> save. Every stage leaves its
-result in
-a work folder when it is done, so that a run that was stopped or killed goes on where it was, and ends at the same
-weights.
+result in a work folder when it is done, so that a run that was stopped or killed goes on where it was, and ends at
+the same weights.
 """
 
 from __future__ import annotations
@@ -156,11 +155,10 @@ def prune(
 
     `model`: a folder, a Hub id, or a loaded model with its `tokenizer`. `data`: a CSV, TSV, JSONL or Parquet file
     (`columns` are the options of `read_examples`), or `Examples`; names of what ships with narrows ("minilm",
-    "movie-reviews") are understood as well. `budget`: such as "20% params" or "2 GMACs"; several
-    must all hold. With `out` the checkpoint and report.html are written there, and what a stopped run needs to go
-    on with
-    `resume=True` is kept beside it in `out.work` until then. `options` are the fields of `Options`.
-    Raises `NarrowsError` with one line for anything that a user can mend.
+    "movie-reviews") are understood as well. `budget`: such as "20% params" or "2 GMACs"; several must all hold. With
+    `out` the checkpoint and report.html are written there, and what a stopped run needs to go on with `resume=True`
+    is kept beside it in `out.work` until then. `options` are the fields of `Options`. Raises `NarrowsError` with one
+    line for anything that a user can mend.
     """
     wanted = budget if isinstance(budget, (list, tuple)) else (budget,)
     budgets = tuple(b if isinstance(b, Budget) else Budget.parse(b) for b in wanted)

@@ -1,10 +1,9 @@
 """What to cut: one file per method, and one door to all of them.
 
-A pruner turns a `Problem` (model, anatomy, calibration data, limits) into an `Outcome` with a `Plan`;
-`pruner(name)` gives
-it. Methods that score units share `allocate` and the planner; a new one is a file with a `..._scores` function and
-a line
-in `methods.py`. The room itself can be called: `narrows.prune(model, data, budget="20% params")` runs the main road.
+A pruner turns a `Problem` (model, anatomy, calibration data, limits) into an `Outcome` with a `Plan`; `pruner(name)`
+gives it. Methods that score units share `allocate` and the planner; a new one is a file with a `..._scores` function
+and a line in `methods.py`. The room itself can be called: `narrows.prune(model, data, budget="20% params")` runs the
+main road.
 """
 
 from __future__ import annotations

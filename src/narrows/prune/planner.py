@@ -1,10 +1,9 @@
 """The planner: how a budget is split between residual width, rank of the word table, heads and neurons.
 
 Heads and neurons compete by worth per cost (`allocate`). Width and rank are chosen by trial: the model of each
-candidate
-is planned, rebuilt on part of the calibration data and compared with the dense model on the rest, by the KL divergence
-of its predictions (squared error for regression). A rebuild takes seconds and no training, and is the very model that
-healing would start from.
+candidate is planned, rebuilt on part of the calibration data and compared with the dense model on the rest, by the KL
+divergence of its predictions (squared error for regression). A rebuild takes seconds and no training, and is the very
+model that healing would start from.
 """
 
 from __future__ import annotations
