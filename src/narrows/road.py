@@ -49,8 +49,9 @@ from narrows.prune.scores import Limits
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.calibrate import Calibration, calibrate
 from narrows.transformer.checkpoint import LoadedCheckpoint, load, save
-from narrows.transformer.cost import cost_of
+from narrows.transformer.cost import cost_of, least_cost
 from narrows.transformer.cut import cut, fold
+from narrows.transformer.family import family_of
 from narrows.transformer.latency import TOKENS, measure_latency
 from narrows.transformer.plan import Basis, Plan
 from narrows.transformer.rebuild import rebuild
@@ -194,7 +195,8 @@ def evaluate(
         raise ModelError("the model has no trained head for this data; `narrows prune` fine-tunes one")
     given = dict(columns or {}) | ({"task": "regression"} if loaded.model.config.num_labels == 1 else {})
     examples = _aligned(data if isinstance(data, Examples) else _read(data, given), loaded.model)
-    return evaluate_model(loaded.model, EncodedTexts(examples, loaded.tokenizer, max_length))
+    length = min(max_length, _longest(loaded.model))
+    return evaluate_model(loaded.model, EncodedTexts(examples, loaded.tokenizer, length))
 
 
 @contextmanager
@@ -244,6 +246,13 @@ def _examples(
     return examples, held, name
 
 
+def _longest(model: PreTrainedModel) -> int:
+    """The longest text that the model has positions for, in tokens."""
+    table: Any = model.base_model.get_submodule(family_of(model.config.model_type).positions)
+    # RoBERTa counts positions from behind the padding id.
+    return int(table.num_embeddings) - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
 def _label_names(model: PreTrainedModel) -> tuple[str, ...] | None:
     labels = getattr(model.config, "id2label", None) or {}
     names = tuple(str(labels[i]) for i in sorted(labels))
@@ -285,6 +294,7 @@ class _Road:
     ) -> None:
         self.work, self.options, self.watcher = work, options, watcher
         self.train_set, self.held_out, self.data_name = train_set, held_out, name
+        self.max_length = options.max_length
         self.seconds: dict[str, float] = self._read("seconds") or {}
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -355,10 +365,13 @@ class _Road:
         done = self._read("dense")
         if done is not None:
             loaded = load(self.work / "dense-model")
+            self.max_length = min(self.max_length, _longest(loaded.model))
             return loaded.model, loaded.tokenizer, done["history"]
         names = self.train_set.label_names
         head = {"num_labels": 1 if names is None else len(names)}
         loaded = _loaded(source, tokenizer, None)
+        self._require_possible(loaded)
+        self.max_length = min(self.max_length, _longest(loaded.model))
         fresh = loaded.missing_head or loaded.model.config.num_labels != head["num_labels"]
         model, history = loaded.model, list[dict[str, Any]]()
         if fresh:
@@ -392,6 +405,23 @@ class _Road:
         save(model, loaded.tokenizer, self.work / "dense-model", overwrite=True)
         self._write("dense", {"history": history})
         return model, loaded.tokenizer, history
+
+    def _require_possible(self, loaded: LoadedCheckpoint) -> None:
+        """Refuse before any training what could only fail after it: an unknown family, a budget below every model."""
+        anatomy = Anatomy.of(loaded.model)
+        dense = cost_of(anatomy, anatomy.full_plan(), TOKENS)
+        words = None
+        if self.options.vocab == "data":
+            counts = used_tokens(loaded.tokenizer, self.train_set.texts, self.train_set.pairs)
+            words = len(keep_rows(loaded.tokenizer, counts))
+        least = least_cost(anatomy, TOKENS, vocab=words)
+        for budget in self.options.budgets:
+            if budget.measure != "latency" and budget.spent(least) > budget.limit(dense):
+                raise BudgetError(
+                    f"{budget} is below the smallest possible model, which needs "
+                    f"{100 * budget.spent(least) / budget.spent(dense):.2g}% {budget.measure}: raise the budget"
+                    + (", or let words leave that the data never needs (vocab data)" if words is None else "")
+                )
 
     def _trim(
         self, dense: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, anatomy: Anatomy
@@ -555,7 +585,7 @@ class _Road:
         }
 
     def _encode(self, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> EncodedTexts:
-        return EncodedTexts(examples, tokenizer, self.options.max_length)
+        return EncodedTexts(examples, tokenizer, self.max_length)
 
     def _steps(self, examples: int) -> int:
         if self.options.epochs is None:

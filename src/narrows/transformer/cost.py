@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from narrows.core.cost import Cost
 from narrows.transformer.anatomy import Anatomy, Axis, Slot
 from narrows.transformer.plan import Plan, Shape
@@ -40,6 +42,24 @@ def cost_of_shape(anatomy: Anatomy, shape: Shape, tokens: int) -> Cost:
             embedding += size
     macs += 2 * tokens**2 * anatomy.head_dim * sum(shape.heads)
     return Cost(params=params, embedding_params=embedding, macs=macs, tokens=tokens, bytes=params * anatomy.itemsize)
+
+
+def least_cost(anatomy: Anatomy, tokens: int, *, width: int = 8, vocab: int | None = None) -> Cost:
+    """The cost of `width` directions without a head or neuron, and a table of `vocab` words: no plan goes below it."""
+    shape, none = anatomy.shape, (0,) * anatomy.layers
+    width = min(width, shape.hidden)
+    return cost_of_shape(
+        anatomy,
+        replace(
+            shape,
+            hidden=width,
+            heads=none,
+            neurons=none,
+            vocab=shape.vocab if vocab is None else vocab,
+            rank=None if shape.rank is None else min(width, shape.rank),
+        ),
+        tokens,
+    )
 
 
 def _length(anatomy: Anatomy, shape: Shape, axis: Axis, slot: Slot) -> int:
