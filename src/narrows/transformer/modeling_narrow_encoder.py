@@ -241,10 +241,11 @@ class NarrowConfig:
     )
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # `save_pretrained` by itself lists only the class it saves; the folder would load as nothing else.
+        # Complete from the start, since `save_pretrained` adds only the class it saves; and never the name of the
+        # repository the model came from, since the file is copied along.
         prefix = f"{__name__.rpartition('.')[2]}.{type(self).__name__.removesuffix('Config')}"
         classes = {f"AutoModel{task}": f"{prefix}{task or 'Model'}" for task in self.tasks}
-        kwargs.setdefault("auto_map", {"AutoConfig": f"{prefix}Config"} | classes)
+        kwargs["auto_map"] = {"AutoConfig": f"{prefix}Config"} | classes
         super().__post_init__(**kwargs)  # type: ignore[misc]
 
     def to_dict(self) -> dict[str, Any]:
