@@ -588,6 +588,8 @@ def test_tokenizers_that_do_not_fit(folder: Path) -> None:
     refused(folder, "tokenizer has .* tokens, the model 40")
     (folder / "tokenizer.json").write_text("{}")
     refused(folder, "cannot be loaded")
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "no tokenizer")
 
 
 def test_hub_names(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ RECORD = "narrows.json"
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_FILES = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*-of-*.safetensors")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 # Keys of a config.json that make transformers fetch kernels, read other files or need other packages.
@@ -115,6 +116,9 @@ def load(
             f"{path} brings its own Python code ({_code_names(settings)}), which was not run; read it, "
             "and if you trust it allow it (trust_remote_code=True)"
         )
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+        # transformers would make one that knows the special tokens and nothing else
+        raise CheckpointError(f"{path} has no tokenizer: neither tokenizer.json nor a vocabulary")
     try:
         with quiet():
             if foreign:
