@@ -1,7 +1,8 @@
 """Train a tiny model in processes that are killed: run by test_resume.py, as `python killed_runs.py FOLDER`.
 
 One process imports everything; every run is a fork of it, which ends by SIGKILL, at a place named below,
-or at its natural end. Writes FOLDER/<run>.safetensors with the final weights and FOLDER/<run>.json with the history.
+or at its natural end. Writes FOLDER/<run>.safetensors with the final weights and FOLDER/<run>.json with the
+history.
 """
 
 import gc
