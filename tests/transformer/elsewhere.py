@@ -72,9 +72,7 @@ def main(root: Path) -> dict[str, Any]:
             "brain": difference(folder, load(folder, dtype=torch.bfloat16).float()),
             "module": type(model).__module__.partition(".")[0],
             "base": list(AutoModel.from_pretrained(folder, trust_remote_code=True).state_dict()),
-            "without the flag": attempt(
-                lambda f=folder: AutoModel.from_pretrained(f, trust_remote_code=False)
-            ),
+            "without the flag": attempt(lambda f=folder: AutoModel.from_pretrained(f, trust_remote_code=False)),
             "config alone": type(AutoConfig.from_pretrained(folder, trust_remote_code=True)).__name__,
             "stock": attempt(lambda s=stock, f=folder: s.from_pretrained(f)),
             "stock, mismatches allowed": attempt(

@@ -110,7 +110,8 @@ def load(
     register()
     folder = _local_folder(path, with_code=trust_remote_code)
     settings = _read_json(folder / "config.json")
-    foreign = "auto_map" in settings and settings.get("model_type") not in NARROW_CONFIGS
+    ours = str(settings.get("model_type")) in NARROW_CONFIGS
+    foreign = bool(settings.get("auto_map")) and not ours
     if foreign and not trust_remote_code:
         raise CheckpointError(
             f"{path} brings its own Python code ({_code_names(settings)}), which was not run; read it, "
@@ -132,7 +133,7 @@ def load(
     except Exception as error:
         raise CheckpointError(f"{path} cannot be loaded: {_one_line(error)}") from error
     model.name_or_path = model.config.name_or_path = str(path)
-    if settings.get("model_type") in NARROW_CONFIGS and len(tokenizer) > model.config.vocab_size:
+    if ours and len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
             f"{path} is damaged: its tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}"
         )
