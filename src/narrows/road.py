@@ -216,9 +216,9 @@ def _work_folder(target: Path | None, resume: bool) -> Iterator[Path]:
         raise NarrowsError(f"{target} cannot be written ({error.strerror}): name another place with --out") from error
     try:
         yield work
-    except (BudgetError, CheckpointError, DataError, ModelError, TrainingError):
-        # The same command would meet them again: only what a message names is worth keeping.
-        if not begun and not any(work.glob("*/checkpoint-*")):
+    except (BudgetError, CheckpointError, DataError, ModelError, TrainingError) as error:
+        # The same command would meet it again: only what the message names is worth keeping.
+        if not begun and str(work) not in str(error):
             shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)
