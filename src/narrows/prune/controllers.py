@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from narrows.core.errors import TrainingError
 from narrows.prune.bill import Bill, kind_of
+from narrows.prune.projection import threshold
 
 if TYPE_CHECKING:
     from narrows.prune.vib import VIBGate
@@ -20,46 +20,6 @@ _SCHEDULED = 0.8  # share of the steps after which the size is that of the budge
 _KAPPA = (1.0, 10.0)
 # Weights of the KL terms in the published objective; a hidden unit counts once per use (2L) plus 30.
 _PUBLISHED_KL = {"heads": 256.0, "neurons": 1.0, "attention": 1.0, "ffn": 1.0}
-
-
-class Ranking:
-    """All units of all gates by falling log alpha, and how many each gate keeps when the first k stay.
-
-    Raises `TrainingError` for values that are not finite.
-    """
-
-    def __init__(self, log_alpha: Mapping[str, Tensor]) -> None:
-        self.names = list(log_alpha)
-        values = torch.cat([log_alpha[n].detach().cpu().double() for n in self.names])
-        if not bool(torch.isfinite(values).all()):
-            raise TrainingError("a gate is not finite any more: lower the learning rates of the gates")
-        gate = torch.cat([torch.full((len(log_alpha[n]),), i) for i, n in enumerate(self.names)])
-        order = torch.argsort(values, descending=True, stable=True)
-        self.values, self.gate = values[order], gate[order]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def counts(self, first: int) -> dict[str, int]:
-        """Units per gate among the `first` best."""
-        kept = torch.bincount(self.gate[:first], minlength=len(self.names)).tolist()
-        return dict(zip(self.names, kept, strict=True))
-
-    def threshold(self, first: int) -> float:
-        """A value between the last unit that stays and the first that goes."""
-        above = float(self.values[first - 1]) if first else float(self.values[0]) + 1
-        below = float(self.values[first]) if first < len(self) else above - 1
-        return (above + below) / 2
-
-
-def threshold(bill: Bill, log_alpha: Mapping[str, Tensor], share: float) -> float:
-    """The lowest log alpha such that the units above it use at most `share` of the limits, by bisection."""
-    ranking = Ranking(log_alpha)
-    low, high = 0, len(ranking)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if bill.use(ranking.counts(middle)) <= share else (low, middle - 1)
-    return ranking.threshold(low)
 
 
 class Controller(nn.Module):

@@ -3,8 +3,7 @@
 Oshin Dutta, Ritvik Gupta, Sumeet Agarwal, "VTrans: Accelerating Transformer Compression with Variational
 Information Bottleneck based Pruning", 2024, arXiv:2406.05276.
 
-Every unit's output is multiplied by z = mu + sigma · eps, eps ~ N(0, 1) fresh for every token, and the loss
-is
+Every unit's output is multiplied by z = mu + sigma · eps, eps ~ N(0, 1) fresh for every token. The loss is
 
     E[distillation loss] + sum_j beta_j · 1/2 ln(1 + mu_j^2 / sigma_j^2),
 
@@ -17,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,8 +31,9 @@ from narrows.distill.encode import EncodedTexts
 from narrows.distill.objective import History, Objective, Progress, TrainConfig
 from narrows.distill.trainer import train
 from narrows.prune.bill import BLOCK_OF, Bill, kind_of
-from narrows.prune.controllers import Controller, LagrangianController, PriceController, Ranking
-from narrows.prune.scores import Limits, Scores, allocate, unit_sizes
+from narrows.prune.controllers import Controller, LagrangianController, PriceController
+from narrows.prune.projection import project
+from narrows.prune.scores import Limits, Scores, unit_sizes
 from narrows.prune.vib import VIBGate
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.gates import ATTRIBUTE, Gates, attach_gates, detach_gates
@@ -262,53 +262,6 @@ def _information(gates: Mapping[str, VIBGate], kl: Tensor) -> dict[str, Tensor]:
             on = gate.kept() if block is None else gate.kept() & block.kept()
             figures[f"nats/{BLOCK_OF[kind]}/{layer}"] = (nats * on).sum()
     return figures
-
-
-def project(limits: Limits, frame: Plan, log_alpha: Mapping[str, Tensor], *, multiple: int = 8) -> Plan:
-    """The plan of one threshold on log alpha for all units, as large as the limits allow.
-
-    `log_alpha` is keyed as gates are. Hidden channels, where they are gated, are rounded to the nearest
-    `multiple`, neurons go in groups of `multiple`, and a unit counts no more than the block it is in. Units
-    without a gate come first. Raises `BudgetError` when the bare frame does not fit.
-    """
-    anatomy = limits.anatomy
-    gated = {name: v.detach().cpu().double() for name, v in log_alpha.items()}
-    for kind, block in BLOCK_OF.items():
-        for i, n in enumerate(getattr(anatomy.shape, kind)):
-            if (whole := gated.pop(f"{block}_{i}", None)) is not None:
-                gated[f"{kind}_{i}"] = torch.minimum(gated.get(f"{kind}_{i}", whole.expand(n)), whole)
-    if "hidden" in gated:
-        frame = replace(frame, hidden=_hidden(limits, frame, gated, multiple))
-    shape = anatomy.shape_of(frame)
-    worth = {"hidden": torch.zeros(0)}
-    for name, n in unit_sizes(anatomy).items():
-        kind, layer = kind_of(name)
-        if kind in BLOCK_OF:
-            alpha = gated[name].exp() if name in gated else torch.full((n,), torch.inf).double()
-            worth[name] = alpha * limits.price(shape, kind, layer)  # `allocate` divides by the price again
-    return allocate(limits, Scores.from_gates(anatomy, worth), frame, multiple=multiple)
-
-
-def _hidden(limits: Limits, frame: Plan, log_alpha: Mapping[str, Tensor], multiple: int) -> tuple[int, ...]:
-    """The hidden channels above the global threshold, rounded to the nearest multiple."""
-    sizes = {name: len(v) for name, v in log_alpha.items()}
-    bill = Bill(limits, frame, sizes, multiple)
-    ranking = Ranking(log_alpha)
-
-    def rounded(first: int) -> dict[str, int]:
-        counts = ranking.counts(first)
-        for name in counts:
-            if not name.startswith("heads"):
-                nearest = multiple * ((2 * counts[name] + multiple) // (2 * multiple))
-                counts[name] = min(max(nearest, multiple if name == "hidden" else 0), sizes[name])
-        return counts
-
-    low, high = 0, len(ranking)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if bill.use(rounded(middle)) <= 1 else (low, middle - 1)
-    best = torch.argsort(log_alpha["hidden"], descending=True, stable=True)
-    return tuple(sorted(best[: rounded(low)["hidden"]].tolist()))
 
 
 @dataclass(frozen=True)
