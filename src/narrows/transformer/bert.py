@@ -30,6 +30,7 @@ BERT = Family(
             Tail("cls.predictions.transform.dense", "transform", per_token=True),
             Tail("cls.predictions.transform.LayerNorm", "norm", per_token=True),
             Tail("cls.predictions.decoder", "table", per_token=True),
+            Tail("cls.predictions", "table", per_token=True),  # its bias is the decoder's only where tables are tied
         ),
         "Model": (POOLER,),
     },

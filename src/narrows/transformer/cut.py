@@ -10,6 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from narrows.core.errors import ModelError
@@ -131,8 +132,9 @@ def _factor(
         left = state[anatomy.word]
         q, r = torch.linalg.qr(left)
         u, s, vh = torch.linalg.svd(r @ state[project].T, full_matrices=False)
-        state[anatomy.word] = q @ (u * s)[:, : plan.rank]
-        state[project] = vh[: plan.rank].T
+        spare = max(0, plan.rank - len(s))  # where fewer channels or words stay than the rank
+        state[anatomy.word] = F.pad(q @ (u * s)[:, : plan.rank], (0, spare))
+        state[project] = F.pad(vh[: plan.rank].T, (0, spare))
         return
     basis = table or table_basis(word)
     rows = word if plan.vocab is None else word[list(plan.vocab)]

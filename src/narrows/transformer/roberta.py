@@ -18,6 +18,7 @@ ROBERTA = replace(
             Tail("lm_head.dense", "transform", per_token=True),
             Tail("lm_head.layer_norm", "norm", per_token=True),
             Tail("lm_head.decoder", "table", per_token=True),
+            Tail("lm_head", "table", per_token=True),  # its bias is the decoder's only where tables are tied
         ),
         "Model": (POOLER,),
     },
