@@ -13,8 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from narrows.core.cite import cites
+from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import TrainingError
+
+register_reference(
+    Reference(
+        "arXiv:1802.10399",
+        "Compressing Neural Networks using the Variational Information Bottleneck",
+        ("Bin Dai", "Chen Zhu", "Baining Guo", "David Wipf"),
+        2018,
+    )
+)
 
 _EPSILON = 1e-8  # added to mu^2 inside the logarithm
 _MAX_LOG_VAR = 20.0  # beyond it a larger standard deviation only says "off" again

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from narrows.core.cite import cites
+from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import TrainingError
 from narrows.distill.encode import EncodedTexts
 from narrows.distill.objective import History, Objective, Progress, TrainConfig
@@ -38,6 +38,15 @@ from narrows.prune.vib import VIBGate
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.gates import ATTRIBUTE, Gates, attach_gates, detach_gates
 from narrows.transformer.plan import Plan
+
+register_reference(
+    Reference(
+        "arXiv:2406.05276",
+        "VTrans: Accelerating Transformer Compression with Variational Information Bottleneck based Pruning",
+        ("Oshin Dutta", "Ritvik Gupta", "Sumeet Agarwal"),
+        2024,
+    )
+)
 
 Unit = Literal["heads", "neurons", "hidden", "blocks"]
 
