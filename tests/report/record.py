@@ -80,7 +80,7 @@ def make_record(**over: Any) -> dict[str, Any]:
     """A VTrans run of MiniLM on movie reviews at 10 %; `over` replaces top-level entries."""
     rng = random.Random(20240611)
     layers = _layers(rng)
-    sites = ["embedding"] + [f"layer {i} {part}" for i in range(LAYERS) for part in ("attention", "feed-forward")]
+    sites = ["embedding"] + [f"layer {i} {part}" for i in range(LAYERS) for part in ("attention", "ffn")]
     variances = [0.964, 0.941, 0.927, 0.893, 0.872, 0.838, 0.811, 0.776, 0.739, 0.702, 0.664, 0.603, 0.552]
     names = ("negative", "positive")
     changed = []

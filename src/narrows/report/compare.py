@@ -21,8 +21,12 @@ def name_of(record: Mapping[str, Any]) -> str:
     return " · ".join([record["method"], *asked, f"seed{words.SPACE}{record['seed']}"])
 
 
-def sections(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """One section per model, data and quality: only within a section do the figures mean the same."""
+def sections(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """One section per model, data and quality: only within a section do the figures mean the same.
+
+    `names` are what to call the runs; None: their method, budgets and seed.
+    """
+    names = names or [name_of(record) for record in records]
     groups: dict[Key, list[Named]] = {}
     for name, record in zip(names, records, strict=True):
         key = (record["model"]["name"], record["data"]["name"], record["data"]["quality"])

@@ -100,7 +100,7 @@ def compare_report(records: Sequence[Mapping[str, Any]], names: Sequence[str] | 
         _environment()
         .get_template("compare.html.j2")
         .render(
-            sections=compare.sections(records, names or [compare.name_of(record) for record in records]),
+            sections=compare.sections(records, names),
             runs=len(records),
         )
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from narrows.report import words
@@ -122,17 +121,10 @@ def reconstruction(record: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     rows = []
     for site in sites:
-        name = site["site"]
-        kind = (
-            "attention"
-            if "attention" in name
-            else "ffn"
-            if re.search(r"ffn|feed.?forward|mlp", name, re.IGNORECASE)
-            else "kept"
-        )
+        kind = next((kind for kind in ("attention", "ffn") if kind in site["site"].split()), "kept")
         rows.append(
             {
-                "site": words.sentence(name),
+                "site": words.sentence(words.site(site["site"])),
                 "kind": kind,
                 "share": min(1.0, max(0.0, site["variance"])),
                 "text": f"{site['variance']:.3f}",
@@ -141,9 +133,9 @@ def reconstruction(record: Mapping[str, Any]) -> dict[str, Any] | None:
     worst, best = (pick(sites, key=lambda site: site["variance"]) for pick in (min, max))
     return {
         "rows": rows,
-        "worst": worst["site"],
+        "worst": words.site(worst["site"]),
         "worst_text": f"{worst['variance']:.3f}",
-        "best": best["site"],
+        "best": words.site(best["site"]),
         "best_text": f"{best['variance']:.3f}",
     }
 
@@ -176,29 +168,30 @@ def curves(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cost_chart(record: Mapping[str, Any], stages: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """The parameters under the gates over the steps of the stage that followed them."""
+    """The size that the gates leave, over the steps of the stage that follows it; None where no stage does.
+
+    A history entry says it as `cost` (parameters) or as `size` (share of what the budgets allow, 1 at the limit).
+    """
+    limits = [float(budget["limit"]) for budget in record["budgets"] if budget["measure"] == "params"]
+    forms: tuple[tuple[str, str, list[Rule], Callable[[float], str]], ...] = (
+        ("cost", "parameters under the gates", [Rule(v, f"budget: {words.short(v)}") for v in limits], words.tick),
+        ("size", "size under the gates, as a share of the budget", [Rule(1.0, "budget")], words.percent),
+    )
     for entries in stages.values():
-        points = [(float(e["step"]), float(e["cost"])) for e in entries if words.finite(e.get("cost"))]
-        if len(points) > 1:
-            break
-    else:
-        return None
-    rules = [
-        Rule(float(budget["limit"]), f"budget: {words.short(float(budget['limit']))}")
-        for budget in record["budgets"]
-        if budget["measure"] == "params"
-    ]
-    means, _ = thin(points)
-    against = f"; the budget is {words.listing([rule.label[8:] for rule in rules])}" if rules else ""
-    return {
-        "budget": bool(rules),
-        "chart": line_chart(
-            [Line("kept", means)],
-            x_label="training step",
-            y_label="parameters under the gates",
-            rules=rules,
-            write=words.tick,
-            alternative=f"Parameters that the gates leave: {words.short(points[0][1])} at step {points[0][0]:.0f}, "
-            f"{words.short(points[-1][1])} at step {points[-1][0]:.0f}{against}.",
-        ).markup,
-    }
+        for key, label, rules, write in forms:
+            points = [(float(e["step"]), float(e[key])) for e in entries if words.finite(e.get(key))]
+            if len(points) < 2:
+                continue
+            (first, start), (last, end) = points[0], points[-1]
+            said = f"{words.sentence(label)}: {write(start)} at step {first:.0f}, {write(end)} at step {last:.0f}"
+            said += "".join(f"; {rule.label}" for rule in rules)
+            chart = line_chart(
+                [Line("kept", thin(points)[0])],
+                x_label="training step",
+                y_label=label,
+                rules=rules,
+                write=write,
+                alternative=f"{said}.",
+            )
+            return {"budget": bool(rules), "chart": chart.markup}
+    return None

@@ -12,7 +12,9 @@ NOT_MEASURED = "not measured"
 
 METHODS: Mapping[str, str] = {
     "vtrans": "learned gates (VTrans)",
+    "auto": "the default method",
     "fisher": "Fisher scores",
+    "fisher-iterative": "Fisher scores, measured anew after each of several cuts",
     "taylor": "first-order Taylor scores",
     "magnitude": "weight magnitudes",
     "random": "chance",
@@ -35,7 +37,8 @@ def _significant(value: float, digits: int = 3) -> str:
     """`value` with `digits` significant digits, never in exponent notation; whole numbers keep every digit."""
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    # Rounding comes first: 9.996 has one digit before the point, what is shown of it, 10.0, has two.
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}")))))
     return f"{value:,.{decimals}f}"
 
 
@@ -76,11 +79,11 @@ def quality(value: float) -> str:
 
 
 def percent(ratio: float) -> str:
-    """A ratio as a percentage: 98.3 %, 10 %, 0.42 %; it says 100 % only of what is 100 %."""
+    """A ratio as a percentage: 98.3 %, 10 %, 0.42 %; what is not quite 100 % gets digits until it shows, up to four."""
     value = 100 * ratio
     text = f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.2g}"
     if float(text) == 100 and value != 100:
-        text = f"{value:.2f}"
+        text = next((t for t in (f"{value:.{d}f}" for d in (2, 3)) if float(t) != 100), f"{value:.4f}")
     return f"{text.removesuffix('.0')}{SPACE}%"
 
 
@@ -117,6 +120,11 @@ def method(name: str) -> str:
 def quality_name(name: str) -> str:
     """The name of a quality in words: accuracy, Pearson correlation."""
     return QUALITIES.get(name, name.replace("_", " "))
+
+
+def site(name: str) -> str:
+    """A place in the network in words: layer 3 feed-forward."""
+    return " ".join("feed-forward" if part == "ffn" else part for part in name.split())
 
 
 def spend(measure: str, value: float) -> str:
