@@ -79,7 +79,8 @@ def test_figures_refuse_what_they_cannot_draw(tmp_path: Path, make_record: Calla
         (words.duration(134), "2 min 14 s"), (words.duration(59.96), "1 min 0 s"),
         (words.duration(3780), "1 h 3 min"), (words.times(6.799), "6.8 ×"), (words.times(132.4), "132 ×"),
         (words.basename("sentence-transformers/all-MiniLM-L6-v2"), "all-MiniLM-L6-v2"),
-        (words.basename("runs\\small\\"), "small"), (words.listing(["a", "b", "c"]), "a, b and c"),
+        (words.basename("runs\\small\\"), "small"), (words.basename("/pkg/minilm/model"), "minilm"),
+        (words.listing(["a", "b", "c"]), "a, b and c"),
     ],
 )  # fmt: skip
 def test_words(got: str, expected: str) -> None:

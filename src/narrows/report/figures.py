@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LABELLED = 14  # layers that have room for a number each
 INK, SOFT, LINE, EMPTY = "#1b2327", "#566169", "#dfdcd4", "#e6e3dc"
 KEPT, COST, ATTENTION, FFN = "#0e7490", "#66727a", "#1d6fb8", "#b8560f"
 # Okabe and Ito's palette, told apart with any colour vision; shapes repeat the distinction for print.
@@ -219,7 +220,8 @@ def _anatomy(axes: Axes, layers: list[view.LayerView], parts: list[view.Part]) -
     for i, layer in enumerate(layers):
         left = cells + gap
         room = 1 - left
-        axes.text(-0.02, -i, str(layer.index), ha="right", va="center", fontsize=8, color=SOFT)
+        if i % -(-len(layers) // LABELLED) == 0:
+            axes.text(-0.02, -i, str(layer.index), ha="right", va="center", fontsize=8, color=SOFT)
         if layer.kept_heads:
             for head, on in enumerate(layer.heads):
                 axes.barh(-i, cell * 0.84, left=head * cell, height=0.6, color=ATTENTION if on else EMPTY)
@@ -228,21 +230,23 @@ def _anatomy(axes: Axes, layers: list[view.LayerView], parts: list[view.Part]) -
         if layer.neurons:
             axes.barh(-i, room, left=left, height=0.6, color=EMPTY)
             axes.barh(-i, room * layer.share, left=left, height=0.6, color=FFN)
-            inside = layer.share > 0.8
-            axes.text(
-                left + room * layer.share + (-0.012 if inside else 0.012),
-                -i,
-                words.percent(layer.share),
-                va="center",
-                ha="right" if inside else "left",
-                fontsize=7.5,
-                color="white" if inside else SOFT,
-            )
+            if len(layers) <= LABELLED:
+                inside = layer.share > 0.8
+                axes.text(
+                    left + room * layer.share + (-0.012 if inside else 0.012),
+                    -i,
+                    words.percent(layer.share),
+                    va="center",
+                    ha="right" if inside else "left",
+                    fontsize=7.5,
+                    color="white" if inside else SOFT,
+                )
         else:
             _removed(axes, left, room, -i)
-    axes.text(0, 0.62, "attention heads", fontsize=8, color=ATTENTION)
-    axes.text(cells + gap, 0.62, "feed-forward neurons", fontsize=8, color=FFN)
-    axes.text(-0.02, 0.62, "layer", fontsize=8, color=SOFT, ha="right")
+    top = 0.5 + 0.02 * len(layers)
+    axes.text(0, top, "attention heads", fontsize=8, color=ATTENTION)
+    axes.text(cells + gap, top, "feed-forward neurons", fontsize=8, color=FFN)
+    axes.text(-0.02, top, "layer", fontsize=8, color=SOFT, ha="right")
     sizes = " · ".join(f"{part.name.lower()} {part.kept:,} of {part.of:,}" for part in parts)
     axes.text(0, -len(layers) + 0.1, sizes, fontsize=7.4, color=SOFT, va="top")
     axes.set_xlim(0, 1)

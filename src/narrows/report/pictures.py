@@ -145,13 +145,14 @@ def curves(record: Mapping[str, Any]) -> dict[str, Any]:
     stages: dict[str, list[Mapping[str, Any]]] = {}
     for entry in record["history"]:
         stages.setdefault(entry["stage"], []).append(entry)
-    charts = []
+    charts, shaded = [], False
     for stage, entries in stages.items():
         points = [(float(e["step"]), float(e["loss"])) for e in entries if words.finite(e.get("loss"))]
         if not points:
             continue
         title = _STAGES.get(stage, words.sentence(stage.replace("_", " ")))
         means, band = thin(points)
+        shaded = shaded or bool(band)
         charts.append(
             {
                 "title": title,
@@ -164,7 +165,7 @@ def curves(record: Mapping[str, Any]) -> dict[str, Any]:
                 ).markup,
             }
         )
-    return {"losses": charts, "cost": _cost_chart(record, stages)}
+    return {"losses": charts, "shaded": shaded, "cost": _cost_chart(record, stages)}
 
 
 def _cost_chart(record: Mapping[str, Any], stages: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, Any] | None:

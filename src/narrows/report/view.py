@@ -364,5 +364,5 @@ def facts(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             else:
                 found += facts(value, f"{name} ")
         else:
-            found.append((name, "unknown" if value is None else str(value)))
+            found.append((name, "none" if value is None else str(value)))
     return found

@@ -108,8 +108,11 @@ def nats(value: float) -> str:
 
 
 def basename(name: str) -> str:
-    """The last part of a hub id or a path: what people call a model or a file."""
-    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or name
+    """The last part of a hub id or a path that says something: what people call a model or a file."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part]
+    while len(parts) > 1 and parts[-1] in ("model", "checkpoint", "."):
+        parts.pop()
+    return parts[-1] if parts else name
 
 
 def method(name: str) -> str:
