@@ -26,7 +26,7 @@ CASES = [(family, head) for family in FAMILIES for head in HEADS] + [("electra",
 
 @pytest.fixture(scope="session")
 def rough(tiny: Callable[..., PreTrainedModel]) -> Callable[..., PreTrainedModel]:
-    """`rough(family, head)`: two layers in float64, far from initialisation; `untied` is a masked LM with its own table.
+    """`rough(family, head)`: two layers in float64, far from initialisation; `untied` is a masked LM with two tables.
 
     24 channels, 4 heads of 6, 20 neurons, 40 words. The models are shared: tests leave them as they are.
     """

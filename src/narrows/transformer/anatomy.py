@@ -118,7 +118,7 @@ class Anatomy:
                 raise ModelError(f"the plan keeps unit {ids[-1]} of {name}, but the model has only {size}")
         if plan.rank is not None and self.tied:
             raise ModelError("the word table is tied to the output table and cannot be factored; use rank=None")
-        if plan.rank is not None and plan.rank > min(dense.rank or dense.hidden, dense.hidden):
+        if plan.rank is not None and plan.rank > (dense.rank or dense.hidden):
             raise ModelError(f"rank {plan.rank} exceeds the {dense.rank or dense.hidden} that the word table has")
         if dense.rank is not None and plan.rank is None:
             raise ModelError(f"the word table is factored already; the plan must name a rank of at most {dense.rank}")

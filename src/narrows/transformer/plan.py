@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from narrows.core.errors import NarrowsError
 
@@ -54,14 +54,18 @@ class Plan:
     tail: int | None = None
 
     def __post_init__(self) -> None:
-        groups = {"hidden": self.hidden, "vocab": self.vocab or (0,)}
+        groups = {"hidden": self.hidden, "vocab": (0,) if self.vocab is None else self.vocab}
         for i, layer in enumerate(self.layers):
             groups |= {f"heads of layer {i}": layer.heads or (0,), f"neurons of layer {i}": layer.neurons or (0,)}
         for name, ids in groups.items():
-            if not ids or any(a >= b for a, b in pairwise(ids)) or ids[0] < 0:
+            whole = all(isinstance(i, int) for i in ids)
+            if not ids or not whole or any(a >= b for a, b in pairwise(ids)) or ids[0] < 0:
                 raise NarrowsError(f"a plan needs sorted, distinct, non-negative indices; {name} has {_short(ids)}")
-        if self.rank is not None and self.rank < 1:
-            raise NarrowsError(f"the rank of a word table is at least 1, got {self.rank}")
+        for name, size in (("rank of a word table", self.rank), ("tail width of a head", self.tail)):
+            if size is not None and size < 1:
+                raise NarrowsError(f"the {name} is at least 1, got {size}")
+        if self.basis not in get_args(Basis):
+            raise NarrowsError(f"a basis is {' or '.join(get_args(Basis))}, got {self.basis!r}")
         if self.basis == "pca" and self.hidden != tuple(range(len(self.hidden))):
             raise NarrowsError("in the basis 'pca' a plan keeps the leading directions: hidden must be 0, 1, 2, ...")
 
