@@ -1,6 +1,7 @@
 """The `narrows` command: a module beside the package, so that it can import the package lazily."""
 
 import os
+import sys
 
 
 def main() -> None:
@@ -8,6 +9,8 @@ def main() -> None:
     os.environ["NARROWS_LAZY"] = "1"
     try:
         from narrows.cli import app
+    except KeyboardInterrupt:
+        sys.exit(130)
     finally:
         # Worker processes and models loaded later see a normal import.
         del os.environ["NARROWS_LAZY"]

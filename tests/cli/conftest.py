@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from narrows.cli import app
 
-OTHER = "the film was a story and it felt very so plot actor".split()
-GOOD = "fine warm bright clever lovely".split()
-BAD = "dull cold grim stupid awful".split()
+OTHER = ["the", "film", "was", "a", "story", "and", "it", "felt", "very", "so", "plot", "actor"]
+GOOD = ["fine", "warm", "bright", "clever", "lovely"]
+BAD = ["dull", "cold", "grim", "stupid", "awful"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *OTHER, *GOOD, *BAD, *LETTERS, *(f"##{c}" for c in LETTERS)]
 

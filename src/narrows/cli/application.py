@@ -65,8 +65,8 @@ class Application(TyperGroup):
         except NarrowsError as error:
             code = _say(str(error), 2, as_json)
         except _UsageError as error:
-            where = (getattr(error, "ctx", None) or ctx).command_path
-            code = _say(f"{error.format_message()} (see {where} --help)", error.exit_code, as_json)
+            text = error.format_message().replace("Value error, ", "").rstrip(".")
+            code = _say(f"{text} (see {' '.join(_path(error, ctx))} --help)", error.exit_code, as_json)
         except OSError as error:
             what = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
             code = _say(f"{error.filename}: {what}" if error.filename else what, 2, as_json)
@@ -122,6 +122,11 @@ def _no_warnings() -> Iterator[None]:
         if not os.environ.get("NARROWS_DEBUG"):
             warnings.simplefilter("ignore")
         yield
+
+
+def _path(error: Any, ctx: Any) -> list[str]:
+    """The command that a usage error is about; the program's own name may be anything."""
+    return ["narrows", *(getattr(error, "ctx", None) or ctx).command_path.split()[1:]]
 
 
 def _say(text: str, code: int, as_json: bool, **more: str | None) -> int:

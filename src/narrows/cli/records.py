@@ -23,10 +23,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     # RecursionError: a file of a million brackets.
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not readable as JSON: {error}") from error
-    from narrows.report.view import check
+    from narrows.report import compare, view
 
-    check(record)
+    view.check(record)
     found: dict[str, Any] = record
+    try:  # everything that commands show of it
+        compare.sections([found])
+        view.rows(found)
+        json.dumps(summary(found, folder), allow_nan=False)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{file} is damaged: {type(error).__name__} {error}") from error
     return found
 
 

@@ -72,20 +72,22 @@ def compare(
     from narrows.report.compare import sections
 
     records = [read_record(folder) for folder in folders]
-    found = sections(records)
+    short = [folder.resolve().name for folder in folders]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
     if html is not None:
-        write_text(html, compare_report(records))
+        write_text(html, compare_report(records, names))
     if as_json:
         print_json({"runs": [summary(record, folder) for record, folder in zip(records, folders, strict=True)]})
         return
-    for section in found:
+    for section in sections(records, names):
         dense = section["dense"]
         quality = dense["low"] if dense["low"] == dense["high"] else f"{dense['low']} to {dense['high']}"
         title = f"{section['model']} for {section['data']}: {section['quality']} {quality} before"
         latency = f"batch {section['batch']}" if section["batch"] else "latency"
         rows = [
             (
-                f"{row['name']}{' *' if row['best'] else ''}",
+                f"{row['title']}{' *' if row['best'] else ''}",
+                row["name"],
                 f"{row['quality']} ± {row['error']}" if row["error"] else row["quality"],
                 row["params"],
                 row["share"],
@@ -95,6 +97,8 @@ def compare(
             )
             for row in section["rows"]
         ]
-        print_table(title, ("", section["quality"], "parameters", "share", "MACs", "bytes", latency), rows)
+        print_table(
+            title, ("", "run", section["quality"], "parameters", "share", "MACs", "bytes", latency), rows, left=2
+        )
     if html is not None:
         print_facts({"page": html})

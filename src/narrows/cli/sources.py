@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import pkgutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +42,7 @@ def cite(
         keys = read_record(Path(name))["citations"]
         if not keys:
             raise NarrowsError(f"{name} used nothing that names a publication")
-        _rooms()
+        _import_rooms()
         print(bibtex(keys))
         return
     print(bibtex(_subject(name)))
@@ -66,31 +68,29 @@ def papers(
     print_table("papers", ("paper", "title", "verdict", "figures"), [_row(file) for file in found], left=4)
 
 
-def _rooms() -> list[Any]:
-    """All rooms of the library: importing them makes their references known."""
-    rooms = [
-        m.name for m in pkgutil.iter_modules(narrows.__path__) if m.ispkg and m.name not in ("cli", "report", "data")
-    ]
-    return [importlib.import_module(f"narrows.{name}") for name in rooms]
+def _import_rooms() -> None:
+    """Importing the rooms of the library makes their references known."""
+    for module in pkgutil.iter_modules(narrows.__path__):
+        if module.ispkg and module.name not in ("cli", "report", "data"):
+            importlib.import_module(f"narrows.{module.name}")
 
 
 def _subject(name: str) -> Any:
-    """What a name means: a method, a key, or a public object."""
-    rooms = _rooms()
+    """What a name means: a method, a key, or anything in narrows that names a publication."""
+    _import_rooms()
     from narrows.prune import METHODS
 
     if name in METHODS:
         return METHODS[name]
     for key in (name, f"arXiv:{name}"):
-        try:
+        with contextlib.suppress(NarrowsError):
             references(key)
-        except NarrowsError:
-            continue
-        return key
-    for room in rooms:
-        if name in getattr(room, "__all__", ()):
-            return getattr(room, name)
-    raise NarrowsError(f"nothing is known by the name {name!r}; methods are {', '.join(METHODS)}")
+            return key
+    for module in sorted(m for m in sys.modules if m.startswith("narrows.")):
+        found = getattr(sys.modules[module], name, None)
+        if callable(found) and references(found):
+            return found
+    raise NarrowsError(f"no publication is known for {name!r}; methods are {', '.join(METHODS)}")
 
 
 def _papers() -> Path:
@@ -108,10 +108,12 @@ def _row(file: Path) -> tuple[str, ...]:
     try:
         facts = tomllib.loads(file.read_text(encoding="utf-8"))
         stored = file.with_name("result.json")
-        result = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else None
-        shown = [_figure(name, result["figures"][name]) for name in facts["figures"]] if result else []
-        verdict = result["verdict"] if result else "not run yet"
-        return file.parent.name, f"{facts['title']} ({facts['year']})", str(verdict), "; ".join(shown)
+        verdict, shown = "not run yet", ""
+        if stored.exists():
+            result: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
+            verdict = str(result["verdict"])
+            shown = "; ".join(_figure(name, result["figures"][name]) for name in facts["figures"])
+        return file.parent.name, f"{facts['title']} ({facts['year']})", verdict, shown
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NarrowsError(f"{file.parent} is not a paper's folder: {type(error).__name__} {error}") from error
 
