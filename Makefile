@@ -14,11 +14,9 @@ OUT ?= runs/demo
 
 # Shrinks a real pretrained model to 10 % of its parameters on real reviews; writes a checkpoint and report.html.
 demo: $(VENV)/.runtime
-	@rm -rf $(OUT)
-	@$(BIN)/narrows prune \
-		"$$($(BIN)/python -c 'from narrows.data import minilm; print(minilm())')" \
-		--data "$$($(BIN)/python -c 'from narrows.data import movie_reviews_path; print(movie_reviews_path())')" \
-		--budget "10% params" --vocab data --out $(OUT)
+	@rm -rf $(OUT) $(OUT).work
+	@$(BIN)/narrows prune minilm --data movie-reviews --budget "10% params" --vocab data \
+		--dense-epochs 1 --steps 600 --out $(OUT)
 
 # -m "not slow" is the default; `make test ARGS='-m slow'` runs the long ones.
 test: $(VENV)/.development

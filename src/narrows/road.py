@@ -166,8 +166,8 @@ def prune(
     settings = Options(budgets=budgets, **options)
     train_set, held_out, name = _examples(data, evaluation, columns or {}, settings)
     target = None if out is None else Path(out)
-    if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise NarrowsError(f"{target} exists already: name another folder or remove it")
+    if target is not None and target.exists():
+        _require_empty(target)
     with _work_folder(target, resume) as work:
         road = _Road(work, settings, train_set, held_out, name, watcher or _Nobody())
         road.claim(model, resume)
@@ -175,8 +175,6 @@ def prune(
         if target is not None:
             whole = save(small, report.tokenizer, work / "result", record=report.record, overwrite=True)
             write_text(whole / "report.html", report.html)
-            if target.exists():
-                target.rmdir()
             whole.rename(target)
         return small, report
 
@@ -197,6 +195,16 @@ def evaluate(
     examples = _aligned(data if isinstance(data, Examples) else _read(data, given), loaded.model)
     length = min(max_length, _longest(loaded.model))
     return evaluate_model(loaded.model, EncodedTexts(examples, loaded.tokenizer, length))
+
+
+def _require_empty(target: Path) -> None:
+    """Remove an empty folder, whose place the finished one takes; refuse now what could not be done at the end."""
+    if not target.is_dir() or any(target.iterdir()):
+        raise NarrowsError(f"{target} exists already: name another folder or remove it")
+    try:
+        target.rmdir()
+    except OSError as error:  # a mount point, or the folder that the command runs in
+        raise NarrowsError(f"{target} cannot be replaced ({error.strerror}): name a new folder") from error
 
 
 @contextmanager

@@ -223,6 +223,20 @@ def test_a_disk_that_is_full_at_the_very_end(narrows, arguments, tmp_path, monke
     assert [p.name for p in tmp_path.iterdir()] == ["small"]
 
 
+def test_the_folder_that_the_command_runs_in(narrows, arguments, tmp_path, monkeypatch):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    check(narrows, arguments("."), empty, ["cannot be replaced", "name a new folder"])
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_empty_folder_is_filled(narrows, arguments, tmp_path):
+    (tmp_path / "small").mkdir()
+    assert narrows(*arguments(tmp_path / "small")).exit_code == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["small"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_folder_that_may_not_be_written(narrows, arguments, tmp_path):
     closed = tmp_path / "closed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
@@ -50,6 +51,9 @@ class Application(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         as_json = "--json" in ctx.meta["arguments"]
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to fail
         try:
             with _no_warnings():
                 return super().invoke(ctx)

@@ -29,9 +29,10 @@ def inspect(
     """
     from narrows.data import shipped_model
     from narrows.transformer.anatomy import Anatomy
-    from narrows.transformer.checkpoint import load
+    from narrows.transformer.checkpoint import load, quiet
 
-    anatomy = Anatomy.of(load(shipped_model(model) or model).model)
+    with quiet():
+        anatomy = Anatomy.of(load(shipped_model(model) or model).model)
     found = describe(anatomy, tokens) | {"model": model}
     if as_json:
         print_json(found)

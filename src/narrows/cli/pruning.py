@@ -153,7 +153,7 @@ def _command(arguments: list[str], *, resume: bool) -> str:
 
 
 def _work(out: Path) -> Path:
-    return out.with_name(f"{out.name}.work")
+    return out.parent / f"{out.name}.work"
 
 
 def _finished(out: Path, arguments: list[str]) -> dict[str, Any] | None:
