@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,19 @@ from transformers import PreTrainedModel
 
 from narrows.core.seeds import derive, generator
 from narrows.distill import DistillObjective, EncodedTexts, Evaluation, TrainConfig, evaluate, train
+from narrows.prune.bill import Bill
+from narrows.prune.magnitude import magnitude_scores
 from narrows.prune.methods import METHODS, Outcome
+from narrows.prune.random import random_scores
+from narrows.prune.scores import Limits, Scores, unit_sizes
+from narrows.prune.taylor import taylor_scores
 from narrows.prune.vtrans import VTransConfig, vtrans_plan
 from narrows.road import HEAL_RATE
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.cost import cost_of
 from narrows.transformer.cut import cut, fold
 from narrows.transformer.latency import TOKENS
-from narrows.transformer.plan import Basis, Plan
+from narrows.transformer.plan import Plan
 from narrows.transformer.rebuild import basis_of, rebuild
 
 # Each row changes one thing of the row before it, but for the noise scales, which change the last rung.
@@ -64,12 +69,12 @@ def measure(cell: Mapping[str, Any], work: Path) -> dict[str, Any]:
         here = shared(cell["data"], cell["seed"], cell["vocab"], work)
     if cell["method"] == "dense":
         return _dense(here, clock)
-    basis: Basis = "pca" if cell["rebuild"] else "channels"
     name = "-".join(str(value) for value in cell.values()).replace(" ", "_")
     with scratch_folder(work, name) as run:
-        outcome, source = _decide(here, cell, basis, run, clock)
+        outcome, source = _decide(here, cell, run, clock)
         with clock("rebuild" if cell["rebuild"] else "cut"):
-            small, directions, reconstruction = _make(here, outcome.plan, source, cell)
+            plan = outcome.plan if cell["rebuild"] else _in_channels(here, outcome.plan, cell["method"])
+            small, directions, reconstruction = _make(here, plan, source, cell)
         with clock("test"):
             before = evaluate(small, here.test)
         steps = cell["steps"] - outcome.steps
@@ -85,7 +90,7 @@ def measure(cell: Mapping[str, Any], work: Path) -> dict[str, Any]:
         "unhealed": before.quality,
         "gate_steps": outcome.steps,
         "heal_steps": steps,
-        "plan": _summary(outcome.plan, here),
+        "plan": _summary(plan, here),
         "reconstruction": reconstruction,
         "seconds": clock.rounded(),
     }
@@ -113,39 +118,57 @@ def _dense(here: Shared, clock: Clock) -> dict[str, Any]:
     }
 
 
-def _decide(
-    here: Shared, cell: Mapping[str, Any], basis: Basis, run: Path, clock: Clock
-) -> tuple[Outcome, PreTrainedModel]:
+def _decide(here: Shared, cell: Mapping[str, Any], run: Path, clock: Clock) -> tuple[Outcome, PreTrainedModel]:
     """The plan, and the model whose weights the small one starts from."""
-    method, budget = cell["method"], cell["budget"]
-    if method not in ("vtrans", "fisher", "scratch", *REMEDIES):
-        with clock("plan"):
-            return METHODS[method](here.problem(budget, basis)), here.model
-    plan, seconds = here.fisher_plan(budget, basis)
-    clock.seconds["plan"] = seconds
-    if method in ("fisher", "scratch"):
-        return Outcome(plan), here.model
-    problem = here.problem(budget, basis)
-    with clock("gates"):
+    method, budget, gate_steps = cell["method"], cell["budget"], cell["gate_steps"]
+    gated = method == "vtrans" or method in REMEDIES
+    scores = "fisher" if gated or method == "scratch" else method
+    problem = here.problem(budget)
+    outcome, clock.seconds["plan"] = here.decided(scores, budget, 0, lambda: METHODS[scores](problem))
+    if not gated:
+        return outcome, here.model
+    frame = outcome.plan
+
+    def learn() -> tuple[Outcome, PreTrainedModel]:
+        config = _config(method, gate_steps, problem.multiple)
+        lagrangian = config.controller == "lagrangian"
         learned = vtrans_plan(
             here.model,
             problem.limits,
-            plan,
-            here.scores,
+            frame,
+            _all_on(problem.limits, frame, here.scores, config) if lagrangian else here.scores,
             here.train,
             DistillObjective(here.teacher),
-            _config(method, cell["gate_steps"], problem.multiple),
+            config,
             run / "gates",
             batch_size=BATCH,
             seed=derive(here.seed, "gates"),
             bf16=False,
-            save_every=cell["gate_steps"],
+            save_every=gate_steps,
         )
-    scales, information = learned.scales, learned.information()
-    return (
-        Outcome(learned.plan, cell["gate_steps"], scales, information),
-        fold(learned.model, here.anatomy, scales),
-    )
+        return Outcome(learned.plan, gate_steps, learned.scales, learned.information()), learned.model
+
+    if method == "vtrans":  # its weights stay as they are, so that its decision is all there is to keep
+        outcome, clock.seconds["gates"] = here.decided(method, budget, gate_steps, lambda: learn()[0])
+        source = here.model
+    else:
+        with clock("gates"):
+            outcome, source = learn()
+    return outcome, fold(source, here.anatomy, outcome.scales or {})
+
+
+def _in_channels(here: Shared, plan: Plan, method: str) -> Plan:
+    """The same shape, heads and neurons, in the channels that the method's own scores call best."""
+    if method == "random":
+        scores = random_scores(here.anatomy, here.seed)
+    elif method == "magnitude":
+        scores = magnitude_scores(here.model, here.anatomy)
+    elif method == "taylor":
+        scores = taylor_scores(here.model, here.anatomy, here.calibration.batches)
+    else:
+        scores = here.scores
+    best = scores.hidden.topk(len(plan.hidden)).indices.tolist()
+    return replace(plan, basis="channels", hidden=tuple(sorted(best)))
 
 
 def _config(method: str, steps: int, multiple: int) -> VTransConfig:
@@ -157,6 +180,25 @@ def _config(method: str, steps: int, multiple: int) -> VTransConfig:
     return VTransConfig(steps, multiple=multiple, **over)
 
 
+def _all_on(limits: Limits, frame: Plan, scores: Scores, config: VTransConfig) -> Scores:
+    """The scores times the factor at which the closed-form start has every unit on, and the last one only just.
+
+    The price controller finds this start by itself. The Lagrangian has no price: it starts at that of the scores' own
+    unit, at which nearly all gates would be off and their noise many times the signal.
+    """
+    sizes = {n: k for n, k in unit_sizes(limits.anatomy).items() if n.partition("_")[0] in config.units}
+    price = Bill(limits, frame, sizes, config.multiple).price
+    values = {f"heads_{i}": v for i, v in enumerate(scores.heads)}
+    values |= {f"neurons_{i}": v for i, v in enumerate(scores.neurons)}
+    least = 1e-8 * max(float(values[name].max()) for name in sizes)  # as the start itself has it
+    factor = 1.001 * max(price[name] / (2 * max(float(values[name].min()), least)) for name in sizes)
+    return Scores(
+        scores.hidden * factor,
+        tuple(v * factor for v in scores.heads),
+        tuple(v * factor for v in scores.neurons),
+    )
+
+
 def _make(
     here: Shared, plan: Plan, source: PreTrainedModel, cell: Mapping[str, Any]
 ) -> tuple[PreTrainedModel, Tensor, dict[str, float]]:
@@ -164,15 +206,14 @@ def _make(
     width = here.anatomy.shape.hidden
     basis = basis_of(plan, width, here.calibration.directions)
     if cell["method"] == "scratch":
-        rotation = basis if plan.basis == "pca" else None
-        shape = cut(here.model, plan, rotation=rotation, table=here.calibration.table)
+        shape = cut(here.model, plan, rotation=basis, table=here.calibration.table)
         with torch.random.fork_rng():
             torch.manual_seed(derive(here.seed, "scratch"))
             small = type(shape)(shape.config)
         random = torch.randn(basis.shape, generator=generator(here.seed, "scratch map"))
         return small, torch.linalg.qr(random).Q, {}
     if not cell["rebuild"]:
-        return cut(source, plan), basis, {}
+        return cut(source, plan, table=here.calibration.table), basis, {}
     rebuilt = rebuild(here.model, plan, here.calibration, start=source)
     return rebuilt.model, rebuilt.basis, {s.site: round(s.variance, 4) for s in rebuilt.reconstruction}
 

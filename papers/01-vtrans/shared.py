@@ -9,11 +9,12 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,7 +22,7 @@ from torch import Tensor
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
-    BertTokenizerFast,
+    BertTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -34,7 +35,7 @@ from narrows.data import Examples, split
 from narrows.data.shipped import minilm, movie_reviews, product_reviews
 from narrows.distill import EncodedTexts, StepSampler, TeacherCache, TrainConfig, finetune
 from narrows.prune.fisher import fisher_scores
-from narrows.prune.methods import METHODS, Problem
+from narrows.prune.methods import Outcome, Problem
 from narrows.prune.scores import Limits, Scores
 from narrows.road import CALIBRATION
 from narrows.transformer.anatomy import Anatomy
@@ -43,7 +44,7 @@ from narrows.transformer.checkpoint import load, save
 from narrows.transformer.cost import cost_of
 from narrows.transformer.cut import TableBasis, cut
 from narrows.transformer.latency import TOKENS
-from narrows.transformer.plan import Basis, Plan
+from narrows.transformer.plan import Plan
 from narrows.transformer.vocabulary import keep_rows, trim_tokenizer, used_tokens
 
 BATCH = 32
@@ -68,22 +69,33 @@ class Shared:
     scores: Scores
     whole: Cost
 
-    def problem(self, budget: float, basis: Basis) -> Problem:
+    def problem(self, budget: float) -> Problem:
         """What a pruner gets: `budget` is a percentage of all parameters of the whole dense model."""
         limit = Budget("params", Budget("params", budget, relative=True).limit(self.whole), relative=False)
         limits = Limits(self.anatomy, (limit,), self.whole)
-        return Problem(self.model, self.anatomy, self.calibration, limits, seed=self.seed, basis=basis)
+        return Problem(self.model, self.anatomy, self.calibration, limits, seed=self.seed, basis="pca")
 
-    def fisher_plan(self, budget: float, basis: Basis) -> tuple[Plan, float]:
-        """The plan of one-shot Fisher scores, which the shapes of vtrans and scratch follow, and its seconds."""
-        words = self.anatomy.shape.vocab
-        file = self.folder / f"fisher-{budget:g}-{basis}-{words}.json"
-        if not file.exists():
+    def decided(
+        self, method: str, budget: float, gate_steps: int, decide: Callable[[], Outcome]
+    ) -> tuple[Outcome, float]:
+        """What `decide` gives and its seconds, or what it gave to an earlier cell."""
+        place = self.folder / f"{method}-{budget:g}-{gate_steps}"
+        if not place.exists():
             start = time.monotonic()
-            plan = METHODS["fisher"](self.problem(budget, basis)).plan
-            write_json(file, {"plan": plan.to_json(), "seconds": time.monotonic() - start})
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return Plan.from_json(stored["plan"]), float(stored["seconds"])
+            outcome = decide()
+            facts = {
+                "plan": outcome.plan.to_json(),
+                "steps": outcome.steps,
+                "information": outcome.information,
+                "seconds": time.monotonic() - start,
+            }
+            with new_directory(place) as folder:
+                write_json(folder / "outcome.json", facts)
+                save_file({k: v.contiguous() for k, v in (outcome.scales or {}).items()}, folder / "scales")
+        stored = json.loads((place / "outcome.json").read_text(encoding="utf-8"))
+        scales = load_file(str(place / "scales"))
+        plan = Plan.from_json(stored["plan"])
+        return Outcome(plan, stored["steps"], scales, stored["information"]), float(stored["seconds"])
 
 
 @lru_cache(maxsize=2)
@@ -158,17 +170,17 @@ def _toy(texts: tuple[str, ...], outputs: int) -> tuple[PreTrainedModel, PreTrai
     """A random BERT of 2 layers and a tokenizer that knows the 200 most frequent words."""
     known = Counter(word for text in texts for word in text.lower().split() if word.isalpha()).most_common(200)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(word for word, _ in known)]
-    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}, model_max_length=LENGTH)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        intermediate_size=192,
-        max_position_embeddings=LENGTH,
-        num_labels=outputs,
-    )
-    return BertForSequenceClassification(config), tokenizer
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=LENGTH)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(words),
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "intermediate_size": 192,
+        "max_position_embeddings": LENGTH,
+        "num_labels": outputs,
+    }
+    return BertForSequenceClassification(BertConfig(**sizes)), tokenizer
 
 
 def _calibration(model: PreTrainedModel, batches: Sequence[Batch], file: Path) -> Calibration:
