@@ -203,10 +203,14 @@ def fold(model: PreTrainedModel, anatomy: Anatomy, scales: Mapping[str, Tensor])
                     if scale is not None:
                         _scale_outputs(linear, scale)
         if hidden is not None:
-            for table in (family.word, family.positions, family.token_types):
+            word = family.word if anatomy.shape.rank is None else None
+            for table in (word, family.positions, family.token_types):
                 if table is not None:
                     embedding = cast(nn.Embedding, folded.base_model.get_submodule(table))
                     embedding.weight.mul_(hidden.to(embedding.weight))
+            if word is None:  # a factored table is written through its second factor
+                project = cast(nn.Linear, folded.base_model.get_submodule(f"{family.word}.project"))
+                project.weight.mul_(hidden.to(project.weight)[:, None])
             for tail in family.tails_of(anatomy.class_name):
                 if tail.kind == "transform":
                     _scale_outputs(folded.get_submodule(tail.path), hidden)

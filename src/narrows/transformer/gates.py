@@ -135,17 +135,22 @@ def attach_gates(model: PreTrainedModel, anatomy: Anatomy, gates: Mapping[str, n
 
     Unit gates are sized by the anatomy: `hidden` (hidden,), `heads_l` (heads,), `neurons_l` (neurons,), and the
     scalars `attention_l`, `ffn_l` (1,). A `rank` gate is a `RankGate`. `detach_gates` restores the model bit for bit.
-    Raises `ModelError` when the model has gates already or a gate has no place.
+    Raises `ModelError` when the model has gates already, or a gate has no place or another size.
     """
     if hasattr(model, ATTRIBUTE):
         raise ModelError("this model has gates already; call detach_gates first")
-    known = {"hidden", "rank"} | {
-        f"{kind}_{i}" for i in range(anatomy.layers) for kind in ("heads", "neurons", "attention", "ffn")
-    }
-    if unknown := sorted(set(gates) - known):
+    shape = anatomy.shape
+    sizes = {"hidden": shape.hidden, "rank": shape.hidden}
+    for i, (heads, neurons) in enumerate(zip(shape.heads, shape.neurons, strict=True)):
+        sizes |= {f"heads_{i}": heads, f"neurons_{i}": neurons, f"attention_{i}": 1, f"ffn_{i}": 1}
+    if unknown := sorted(set(gates) - set(sizes)):
         raise ModelError(
             f"no place for gates {unknown}; places are hidden, rank, heads_l, neurons_l, attention_l, ffn_l"
         )
+    for key, gate in gates.items():
+        units = len(cast(Gate, gate.gate if isinstance(gate, RankGate) else gate).kept())
+        if units != sizes[key]:
+            raise ModelError(f"the gate {key} has {units} units, its place in the model {sizes[key]}")
     box = Gates(gates)
     model.add_module(ATTRIBUTE, box)
     family = anatomy.family
@@ -190,8 +195,9 @@ def detach_gates(model: PreTrainedModel) -> None:
 @contextmanager
 def gated(model: PreTrainedModel, anatomy: Anatomy, gates: Mapping[str, nn.Module]) -> Iterator[Gates]:
     """The model with gates inside the `with`, and without them after it."""
+    box = attach_gates(model, anatomy, gates)
     try:
-        yield attach_gates(model, anatomy, gates)
+        yield box
     finally:
         detach_gates(model)
 
