@@ -9,6 +9,7 @@ so that a plan that keeps everything gives back the dense model.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from narrows.core.errors import ModelError
+from narrows.core.errors import ModelError, NarrowsError
 from narrows.transformer.anatomy import Anatomy, part
 from narrows.transformer.calibrate import Batch, Calibration, Tick, calibrate, model_inputs
 from narrows.transformer.cut import cut
@@ -88,10 +89,12 @@ def rebuild(
     small.eval()
     was_training = model.training
     model.eval()
-    with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
-        work = _Rebuild(model, small, anatomy, plan, basis, calibration, ridge, Path(folder), tick)
-        work.run()
-    model.train(was_training)
+    try:
+        with tempfile.TemporaryDirectory(prefix="narrows-") as folder:
+            work = _Rebuild(model, small, anatomy, plan, basis, calibration, ridge, Path(folder), tick)
+            work.run()
+    finally:
+        model.train(was_training)
     return Rebuilt(small.train(training), basis, tuple(work.sites))
 
 
@@ -150,6 +153,7 @@ class _Stream:
             self.starts.append(self.starts[-1] + n)
         self.device = like.device
         size = self.starts[-1] * width
+        _reserve(path, size * like.element_size())
         self.data = torch.from_file(str(path), shared=True, size=size, dtype=like.dtype).view(-1, width)
 
     def __getitem__(self, batch: int) -> Tensor:
@@ -157,6 +161,19 @@ class _Stream:
 
     def __setitem__(self, batch: int, rows: Tensor) -> None:
         self.data[self.starts[batch] : self.starts[batch + 1], : rows.shape[1]] = rows.cpu()
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of `size` bytes on the disk: where there is no room, writing to its mapping kills the process."""
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise NarrowsError(
+            f"no room for {size / 1e6:.0f} MB of activations in {path.parent.parent}: {error.strerror}; "
+            "free some, or name another folder in the environment variable TMPDIR"
+        ) from None
 
 
 class _Rebuild:
@@ -294,16 +311,15 @@ class _Rebuild:
 
     def _attend(self, layer: int) -> None:
         """Refit the output of attention to the dense residual sum minus the small residual, and add both up."""
-        out = self._part(self.model, layer, "attention_out")
         if not self.plan.layers[layer].heads:
             for b, _, big, _ in self._each():
-                self.dense[b] = big + out(self._context(self.model, layer, b, big))
+                self.dense[b] = self._attended(layer, b, big)
             return
         small_out = self._linear(self.small, layer, "attention_out")
         width = small_out.in_features
 
         def rows(b: int, big: Tensor, little: Tensor) -> tuple[Tensor, Tensor]:
-            big = big + out(self._context(self.model, layer, b, big))
+            big = self._attended(layer, b, big)
             self.dense[b] = big
             context = self._context(self.small, layer, b, little)
             self.context[b] = context
@@ -312,6 +328,13 @@ class _Rebuild:
         self._fit(small_out, rows)
         for b, _, _, little in self._each():
             self.narrow[b] = little + small_out(self.context[b][:, :width])
+
+    def _attended(self, layer: int, b: int, rows: Tensor) -> Tensor:
+        """The dense residual sum behind attention; a model that was cut before may have none in this layer."""
+        if not self.anatomy.shape.heads[layer]:
+            return rows
+        context = self._context(self.model, layer, b, rows)
+        return rows + cast(Tensor, self._part(self.model, layer, "attention_out")(context))
 
     def _context(self, model: PreTrainedModel, layer: int, b: int, rows: Tensor) -> Tensor:
         mask = self.masks[b]
@@ -332,16 +355,15 @@ class _Rebuild:
 
     def _feed_forward(self, layer: int) -> None:
         """Refit the output of the FFN to the dense residual sum minus the small residual, and add both up."""
-        activation = self._part(self.model, layer, "activation")
-        inner, out = self._part(self.model, layer, "ffn_in"), self._part(self.model, layer, "ffn_out")
         if not self.plan.layers[layer].neurons:
             for b, _, big, _ in self._each():
-                self.dense[b] = big + out(activation(inner(big)))
+                self.dense[b] = self._fed_forward(layer, big)
             return
+        activation = self._part(self.model, layer, "activation")
         small_in, small_out = self._part(self.small, layer, "ffn_in"), self._linear(self.small, layer, "ffn_out")
 
         def rows(b: int, big: Tensor, little: Tensor) -> tuple[Tensor, Tensor]:
-            big = big + out(activation(inner(big)))
+            big = self._fed_forward(layer, big)
             self.dense[b] = big
             return activation(small_in(little)), big @ self.basis - little
 
@@ -349,9 +371,19 @@ class _Rebuild:
         for b, _, _, little in self._each():
             self.narrow[b] = little + small_out(activation(small_in(little)))
 
+    def _fed_forward(self, layer: int, rows: Tensor) -> Tensor:
+        """The dense residual sum behind the FFN; a model that was cut before may have none in this layer."""
+        if not self.anatomy.shape.neurons[layer]:
+            return rows
+        inner, activation, out = (self._part(self.model, layer, n) for n in ("ffn_in", "activation", "ffn_out"))
+        return rows + cast(Tensor, out(activation(inner(rows))))
+
     def _fit_tails(self) -> None:
         """Refit what reads the last layer: poolers and heads."""
-        for tail in self.anatomy.family.tails_of(self.anatomy.class_name):
+        tails = self.anatomy.family.tails_of(self.anatomy.class_name)
+        if any(tail.kind == "transform" for tail in tails):
+            return  # what follows a transform does not read the last layer
+        for tail in tails:
             if tail.kind != "read":
                 continue
             source, target = (m.base_model if tail.in_base else m for m in (self.model, self.small))
