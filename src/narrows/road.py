@@ -43,7 +43,7 @@ from narrows.distill import (
 from narrows.distill import evaluate as evaluate_model
 from narrows.distill.encode import StepSampler
 from narrows.prune.magnitude import magnitude_scores
-from narrows.prune.methods import Outcome, Problem, pruner
+from narrows.prune.methods import Outcome, Problem, pruner, resolve
 from narrows.prune.planner import shape_for
 from narrows.prune.scores import Limits
 from narrows.transformer.anatomy import Anatomy
@@ -575,7 +575,7 @@ class _Road:
                 "held_out": len(self.held_out),
                 "quality": results[0].name,
             },
-            "method": self.options.method,
+            "method": resolve(self.options.method),
             "seed": self.options.seed,
             "options": self.options.to_json(),
             "budgets": [

@@ -19,6 +19,8 @@ from narrows.prune.planner import Trial, choose_plan
 from narrows.prune.random import random_scores
 from narrows.prune.scores import Limits, Scores, allocate
 from narrows.prune.taylor import taylor_scores
+from narrows.prune.vib import VIBGate
+from narrows.prune.vtrans import VTransConfig, VTransObjective, VTransResult, vtrans_plan
 
 __all__ = [
     "METHODS",
@@ -28,6 +30,10 @@ __all__ = [
     "Pruner",
     "Scores",
     "Trial",
+    "VIBGate",
+    "VTransConfig",
+    "VTransObjective",
+    "VTransResult",
     "allocate",
     "choose_plan",
     "fisher_scores",
@@ -35,6 +41,7 @@ __all__ = [
     "pruner",
     "random_scores",
     "taylor_scores",
+    "vtrans_plan",
 ]
 
 

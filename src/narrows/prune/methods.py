@@ -147,10 +147,15 @@ METHODS: dict[str, Pruner] = {
 AUTO = "fisher"  # what measured best; papers/01-vtrans has the figures
 
 
+def resolve(name: str) -> str:
+    """The method that a name stands for: `auto` is the one that measured best."""
+    return AUTO if name == "auto" else name
+
+
 def pruner(name: str) -> Pruner:
-    """The pruner of a name; `auto` is the one that measured best. Raises `NarrowsError` listing the names."""
+    """The pruner of a name. Raises `NarrowsError` listing the names."""
     try:
-        return METHODS[AUTO if name == "auto" else name]
+        return METHODS[resolve(name)]
     except KeyError:
         raise NarrowsError(f"unknown method {name!r}; methods are auto, {', '.join(METHODS)}") from None
 
