@@ -131,6 +131,7 @@ def test_a_gate_of_another_size_is_refused(rough: Any, name: str, size: int) -> 
 def test_a_copy_of_a_gated_model_has_its_own_gates(rough: Any, batch: Any, family: str) -> None:
     model = copy.deepcopy(rough(family))
     plain, inputs, anatomy = first(model, batch(model)), batch(model), Anatomy.of(model)
+    hooks = snapshot(model)["hooks"]  # transformers leaves its own on a model that once gave hidden states
     gates = attach_gates(model, anatomy, scale_gates(anatomy) | {"rank": rank_gate(model, MaskGate(torch.ones(24)))})
     want = first(model, inputs)
     twin = copy.deepcopy(model)
@@ -149,7 +150,7 @@ def test_a_copy_of_a_gated_model_has_its_own_gates(rough: Any, batch: Any, famil
             parameter.zero_()
     detach_gates(twin)
     assert torch.equal(first(twin, inputs), plain)
-    assert snapshot(twin)["hooks"] == [0] * len(list(twin.modules()))
+    assert snapshot(twin)["hooks"] == hooks
 
 
 @pytest.mark.parametrize("family", FAMILIES)
