@@ -124,8 +124,7 @@ def test_padding_has_no_influence(tiny, encode, tmp_path, loss_of, family):
     # Word 7 in place of the padding token: only the mask may say what counts.
     fill = {"input_ids": 7}
     wider = {
-        name: nn.functional.pad(t, (0, 5), value=fill.get(name, 0)) if t.ndim == 2 else t
-        for name, t in batch.items()
+        name: nn.functional.pad(t, (0, 5), value=fill.get(name, 0)) if t.ndim == 2 else t for name, t in batch.items()
     }
     plain, _ = loss_of(tiny(family), DistillObjective(teacher), batch)
     padded, _ = loss_of(tiny(family), DistillObjective(teacher), wider)
@@ -163,9 +162,7 @@ def test_a_map_that_does_not_fit(tiny, encode):
 def test_attached_students_have_no_dropout_and_come_back_as_they_were(tiny, encode, family):
     rates = {
         "distilbert": {"dropout": 0.3, "attention_dropout": 0.2, "seq_classif_dropout": 0.4},
-    }.get(
-        family, {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.4}
-    )
+    }.get(family, {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.4})
     student, data = tiny(family, **rates).train(), encode(20)
     names, ps = list(student.state_dict()), [m.p for m in student.modules() if isinstance(m, nn.Dropout)]
     inputs = model_inputs(data.batch(range(8)))

@@ -177,9 +177,7 @@ def test_a_finished_run_comes_back_without_training(tiny, encode, tmp_path):
 
 def test_states_are_whole_few_and_without_pickle(tiny, encode, tmp_path):
     data = encode(40)
-    train(
-        tiny("bert"), LabelObjective(data), data, TrainConfig(steps=9, batch_size=8, save_every=2), tmp_path
-    )
+    train(tiny("bert"), LabelObjective(data), data, TrainConfig(steps=9, batch_size=8, save_every=2), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-8", "checkpoint-9"]
     assert {p.suffix for p in tmp_path.glob("checkpoint-*/*")} == {".safetensors", ".json"}
 
@@ -208,9 +206,7 @@ def test_a_broken_state_is_removed_and_the_one_before_taken(tiny, encode, tmp_pa
             steps.append(step)
             assert not newest.exists() or step == 12
 
-    assert (
-        train(resumed, LabelObjective(data), data, config, tmp_path, resume=True, progress=Steps()) == history
-    )
+    assert train(resumed, LabelObjective(data), data, config, tmp_path, resume=True, progress=Steps()) == history
     assert steps == [9, 10, 11, 12]
     assert_same(weights(resumed), weights(whole))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-8"]

@@ -32,9 +32,7 @@ class EncodedTexts(Dataset[dict[str, Tensor]]):
 
     def __init__(self, examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int = 128) -> None:
         if tokenizer.pad_token_id is None:
-            raise DataError(
-                "the tokenizer has no padding token, so texts cannot be batched: set tokenizer.pad_token"
-            )
+            raise DataError("the tokenizer has no padding token, so texts cannot be batched: set tokenizer.pad_token")
         self.task = examples.task
         self.label_names = examples.label_names
         self.pad_token_id = int(tokenizer.pad_token_id)
@@ -49,14 +47,10 @@ class EncodedTexts(Dataset[dict[str, Tensor]]):
         rows: Sequence[Sequence[int]] = encoded["input_ids"]
         self.lengths = torch.tensor([len(row) for row in rows])
         if len(rows) == 0 or int(self.lengths.min()) == 0:
-            raise DataError(
-                "every text must give at least one token; there is an empty text, or no text at all"
-            )
+            raise DataError("every text must give at least one token; there is an empty text, or no text at all")
         self._offsets = torch.cat([torch.zeros(1, dtype=torch.int64), self.lengths.cumsum(0)])
         names = [name for name in ("input_ids", "token_type_ids") if name in encoded]
-        self._tokens = {
-            n: torch.tensor([t for row in encoded[n] for t in row], dtype=torch.int32) for n in names
-        }
+        self._tokens = {n: torch.tensor([t for row in encoded[n] for t in row], dtype=torch.int32) for n in names}
         whole = examples.task == "classification"
         self.labels = torch.tensor(examples.labels, dtype=torch.int64 if whole else torch.float32)
 

@@ -28,9 +28,7 @@ def check_head(model: PreTrainedModel, data: EncodedTexts) -> None:
     outputs = model.config.num_labels or 0
     if data.task == "regression":
         if outputs != 1:
-            raise ModelError(
-                f"the labels are values, which need a head with 1 output, but the model has {outputs}"
-            )
+            raise ModelError(f"the labels are values, which need a head with 1 output, but the model has {outputs}")
     elif int(data.labels.max()) >= outputs:
         classes = int(data.labels.max()) + 1
         raise ModelError(f"the labels have {classes} classes, but the model's head has {outputs} outputs")
@@ -41,9 +39,7 @@ def head_layer(model: PreTrainedModel) -> nn.Linear:
     outputs = model.config.num_labels
     layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
     if not layers:
-        raise ModelError(
-            f"{type(model).__name__} has no linear layer with {outputs} outputs to train labels with"
-        )
+        raise ModelError(f"{type(model).__name__} has no linear layer with {outputs} outputs to train labels with")
     return layers[-1]
 
 
@@ -79,9 +75,7 @@ class LabelObjective(Objective):
             head.weight.mul_(self._scale)
             head.bias.mul_(self._scale).add_(self._mean)
 
-    def loss(
-        self, model: PreTrainedModel, batch: dict[str, Tensor], step: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, model: PreTrainedModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The mean loss of the batch; no figures beside it."""
         labels = batch["labels"]
         if labels.is_floating_point():

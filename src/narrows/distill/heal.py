@@ -65,8 +65,7 @@ class DistillObjective(Objective):
         sites, width = model.config.num_hidden_layers + 1, model.config.hidden_size
         if sites != len(self._site_scale):
             raise ModelError(
-                f"the student has {sites - 1} layers and the teacher {len(self._site_scale) - 1}:"
-                " they must be as many"
+                f"the student has {sites - 1} layers and the teacher {len(self._site_scale) - 1}: they must be as many"
             )
         start = self.map_
         if start is None and width == self.teacher.width:
@@ -74,8 +73,7 @@ class DistillObjective(Objective):
         if start is None or start.shape != (self.teacher.width, width):
             got = "none" if start is None else f"one of {tuple(start.shape)}"
             raise TrainingError(
-                f"a student of width {width} needs an initial map of shape ({self.teacher.width}, {width});"
-                f" got {got}"
+                f"a student of width {width} needs an initial map of shape ({self.teacher.width}, {width}); got {got}"
             )
         layer = nn.Linear(width, self.teacher.width, bias=False, device=model.device, dtype=model.dtype)
         with torch.no_grad():
@@ -100,9 +98,7 @@ class DistillObjective(Objective):
             group["params"] = [p for p in group["params"] if p is not weight]
         return [*groups, {"name": "map", "params": [weight], "weight_decay": 0.0}]
 
-    def loss(
-        self, model: PreTrainedModel, batch: dict[str, Tensor], step: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, model: PreTrainedModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss above; its parts are the figures "logits", "layers" and, with labels, "labels"."""
         mask = batch["attention_mask"]
         output = model(**model_inputs(batch), output_hidden_states=True)
@@ -128,9 +124,7 @@ class DistillObjective(Objective):
         student, teacher = F.log_softmax(logits / T, dim=1), F.log_softmax(target / T, dim=1)
         return T * T * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
-    def _layer_loss(
-        self, model: PreTrainedModel, states: tuple[Tensor, ...], mask: Tensor, target: Tensor
-    ) -> Tensor:
+    def _layer_loss(self, model: PreTrainedModel, states: tuple[Tensor, ...], mask: Tensor, target: Tensor) -> Tensor:
         weight = self._map(model).weight.float()
         losses = [
             F.mse_loss(F.linear(rows.float(), weight), target[:, site].float()) / scale

@@ -40,9 +40,7 @@ class TrainConfig:
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
         if not 0 <= self.warmup < 1:
-            raise TrainingError(
-                f"warmup is the share of the steps with a rising rate, in [0, 1); got {self.warmup}"
-            )
+            raise TrainingError(f"warmup is the share of the steps with a rising rate, in [0, 1); got {self.warmup}")
         if self.weight_decay < 0:
             raise TrainingError(f"weight_decay must not be negative, got {self.weight_decay}")
         if self.save_every is not None and self.save_every < 1:
@@ -102,9 +100,7 @@ class Objective:
         """
         return weight_groups(model, config)
 
-    def loss(
-        self, model: PreTrainedModel, batch: dict[str, Tensor], step: int
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, model: PreTrainedModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Scalar loss of one batch and detached 0-d figures for the history; `step` counts from 0."""
         raise NotImplementedError
 

@@ -144,9 +144,7 @@ def save_state(
             )
     optimizer_state = optimizer.state_dict()
     tensors = {
-        f"{index}.{key}": value
-        for index, values in optimizer_state["state"].items()
-        for key, value in values.items()
+        f"{index}.{key}": value for index, values in optimizer_state["state"].items() for key, value in values.items()
     }
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer_state["param_groups"]]
     with new_directory(run / f"{_PREFIX}{step}", overwrite=True) as folder:

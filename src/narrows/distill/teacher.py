@@ -130,9 +130,7 @@ class TeacherCache:
             self._logits, self._starts, self._lengths = tables["logits"], tables["start"], tables["length"]
             self._row = {index: row for row, index in enumerate(tables["index"].tolist())}
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise TrainingError(
-                f"{path} is not a whole cache of teacher outputs ({error}): remove it"
-            ) from error
+            raise TrainingError(f"{path} is not a whole cache of teacher outputs ({error}): remove it") from error
 
     @property
     def width(self) -> int:
@@ -240,8 +238,7 @@ def token_rows(hidden_states: Sequence[Tensor], attention_mask: Tensor) -> list[
 def _check_tokens(got: int, expected: int) -> None:
     if got != expected:
         raise TrainingError(
-            f"the teacher reads a batch as {got} tokens, the student as {expected}:"
-            " both need the same tokenisation"
+            f"the teacher reads a batch as {got} tokens, the student as {expected}: both need the same tokenisation"
         )
 
 
@@ -271,8 +268,7 @@ def _write(
             batch = _outputs(teacher, data, rows)
             if float(batch.hidden.abs().max()) > _LARGEST_FP16:
                 raise TrainingError(
-                    "the teacher has hidden states beyond float16, which cannot be kept on disk:"
-                    " use limit_bytes=0"
+                    "the teacher has hidden states beyond float16, which cannot be kept on disk: use limit_bytes=0"
                 )
             if number == 0:
                 shape = (int(lengths.sum()), *batch.hidden.shape[1:])

@@ -199,9 +199,7 @@ class _Trainer(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
-    ) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward, with all of torch's randomness a function of (seed, step)."""
         torch.manual_seed(derive(self._config.seed, "step", self.state.global_step))
         return super().training_step(model, inputs, num_items_in_batch)
@@ -274,9 +272,7 @@ class _Keeper(TrainerCallback):
             self.records = list(self._saved.progress["history"])
             self.window = Window.from_json(self._saved.progress["window"], args.device)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step, total = state.global_step, self._config.steps
         model, optimizer = kwargs["model"], _plain(kwargs["optimizer"])
         self._step = step
