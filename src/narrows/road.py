@@ -104,7 +104,7 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        pruner(self.method)
+        pruner(self.method, uniform=self.uniform)
         if not self.budgets:
             raise BudgetError('name at least one budget, such as "20% params"')
         for name, low in (("steps", 1), ("batch_size", 1), ("max_length", 4)):

@@ -19,7 +19,7 @@ from narrows.distill.objective import Progress
 from narrows.distill.teacher import Teacher
 from narrows.prune.fisher import fisher_scores
 from narrows.prune.magnitude import magnitude_scores
-from narrows.prune.planner import choose_plan
+from narrows.prune.planner import choose_plan, uniform_plan
 from narrows.prune.random import random_scores
 from narrows.prune.scores import Limits, Scores, allocate
 from narrows.prune.taylor import taylor_scores
@@ -109,6 +109,9 @@ def fisher_iterative(problem: Problem) -> Outcome:
         share = 1 + (full - 1) * (1 - done / ROUNDS) ** 3
         plan = allocate(problem.limits, scores, frame, multiple=problem.multiple, share=share)
         scores = _keep(fisher_scores(problem.model, problem.anatomy, batches, _masks(problem.anatomy, plan)), plan)
+    if problem.uniform:
+        heads = len(final.layers[0].heads)
+        return Outcome(uniform_plan(problem.limits, scores, frame, heads, problem.multiple) or final)
     return Outcome(allocate(problem.limits, scores, frame, multiple=problem.multiple))
 
 
@@ -152,8 +155,14 @@ def resolve(name: str) -> str:
     return AUTO if name == "auto" else name
 
 
-def pruner(name: str) -> Pruner:
-    """The pruner of a name. Raises `NarrowsError` listing the names."""
+def pruner(name: str, *, uniform: bool = False) -> Pruner:
+    """The pruner of a name.
+
+    Raises `NarrowsError` listing the names, and for one that cannot give all layers the same shape when `uniform` asks
+    for that.
+    """
+    if uniform and resolve(name) == "vtrans":
+        raise NarrowsError(f"{name} gives every layer its own shape; name another method, or leave out uniform")
     try:
         return METHODS[resolve(name)]
     except KeyError:

@@ -37,7 +37,9 @@ class Trial:
 
 def frame_of(anatomy: Anatomy, scores: Scores, hidden: int, rank: int | None, basis: Basis) -> Plan:
     """A plan of a width and a rank without heads and neurons: leading directions, or the channels with the best
-    scores."""
+    scores. Without a rank the word table stays as it is, a factored one at its own rank where the width allows it."""
+    if rank is None and anatomy.shape.rank is not None:
+        rank = min(anatomy.shape.rank, hidden)
     kept = range(hidden) if basis == "pca" else sorted(scores.hidden.topk(hidden).indices.tolist())
     return Plan(tuple(kept), tuple(LayerPlan((), ()) for _ in range(anatomy.layers)), rank, None, basis)
 
@@ -126,7 +128,7 @@ class _Search:
                 frame_of(self.anatomy, self.scores, heads * size, None, self.basis),
                 tail=heads * size if shape.tail else None,
             )
-            plan = _uniform_plan(self.limits, self.scores, frame, heads, self.multiple)
+            plan = uniform_plan(self.limits, self.scores, frame, heads, self.multiple)
             if plan is not None and self._full(plan):
                 found.append(self._judge(plan))
         return found
@@ -148,25 +150,29 @@ class _Search:
         return min(self.anatomy.shape.hidden, max(step, step * round(width / step)))
 
     def _interval(self, ratio: float) -> tuple[int, int]:
-        """The width at which everything else fits, and the one at which the frame alone takes most of the budget."""
+        """The least width at which everything else no longer leaves budget unused, and the one at which the frame alone
+        takes most of it."""
         layers = self.anatomy.full_plan().layers
+
+        def use(width: int, kept: tuple[LayerPlan, ...]) -> float:
+            rank = None if ratio == 1 else self._round(ratio * width)
+            plan = replace(frame_of(self.anatomy, self.scores, width, rank, self.basis), layers=kept)
+            return self.limits.use(self.anatomy.shape_of(plan))
 
         def largest(kept: tuple[LayerPlan, ...], share: float) -> int:
             width = self.anatomy.shape.hidden
-            while width > self.multiple:
-                rank = None if ratio == 1 else self._round(ratio * width)
-                plan = replace(frame_of(self.anatomy, self.scores, width, rank, self.basis), layers=kept)
-                if self.limits.use(self.anatomy.shape_of(plan)) <= share:
-                    break
+            while width > self.multiple and use(width, kept) > share:
                 width -= self.multiple
             return width
 
         low = largest(layers, 1.0)
+        if use(low, layers) < LEAST:
+            low = min(low + self.multiple, self.anatomy.shape.hidden)
         return low, max(low, largest(tuple(LayerPlan((), ()) for _ in layers), 0.85))
 
     def _measure(self, width: int, rank: int | None) -> Trial | None:
         if rank is not None and rank >= width:
-            return None
+            return None  # dearer than a whole table
         frame = frame_of(self.anatomy, self.scores, width, rank, self.basis)
         try:
             plan = allocate(self.limits, self.scores, frame, multiple=self.multiple)
@@ -176,10 +182,8 @@ class _Search:
 
     def _full(self, plan: Plan) -> bool:
         """Whether a plan uses what it may: a whole model does, however large the budget."""
-        whole = self.anatomy.full_plan()
-        return self.limits.use(self.anatomy.shape_of(plan)) >= LEAST or (
-            plan.layers == whole.layers and plan.hidden == whole.hidden
-        )
+        shape = self.anatomy.shape_of(plan)
+        return self.limits.use(shape) >= LEAST or shape == self.anatomy.shape
 
     def _judge(self, plan: Plan) -> Trial:
         small = rebuild(self.model, plan, self.fit).model
@@ -190,7 +194,7 @@ class _Search:
         return Trial(plan, float(torch.cat(losses).mean()))
 
 
-def _uniform_plan(limits: Limits, scores: Scores, frame: Plan, heads: int, multiple: int) -> Plan | None:
+def uniform_plan(limits: Limits, scores: Scores, frame: Plan, heads: int, multiple: int) -> Plan | None:
     """The best `heads` heads and as many neurons as fit in every layer, None when not even one group fits."""
 
     def plan(neurons: int) -> Plan:

@@ -155,13 +155,12 @@ def allocate(limits: Limits, scores: Scores, frame: Plan, *, multiple: int = 8, 
         middle = (low + high + 1) // 2
         low, high = (middle, high) if limits.use(_shape(shape, groups[:middle])) <= share else (low, middle - 1)
     kept = groups[:low]
-    room = share - limits.use(_shape(shape, kept))
+    shape = _shape(shape, kept)
     for group in groups[low:]:  # then whatever still fits, in the same order
-        if room <= 0:
-            break
-        if (use := limits.use(_shape(shape, [*kept, group]))) <= share:
+        larger = _shape(shape, [group])
+        if limits.use(larger) <= share:
             kept.append(group)
-            room = share - use
+            shape = larger
     return replace(frame, layers=_layers(anatomy.layers, kept))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from narrows.core.errors import NarrowsError
@@ -58,8 +57,7 @@ class Plan:
         for i, layer in enumerate(self.layers):
             groups |= {f"heads of layer {i}": layer.heads or (0,), f"neurons of layer {i}": layer.neurons or (0,)}
         for name, ids in groups.items():
-            whole = all(isinstance(i, int) for i in ids)
-            if not ids or not whole or any(a >= b for a, b in pairwise(ids)) or ids[0] < 0:
+            if set(map(type, ids)) != {int} or ids[0] < 0 or list(ids) != sorted(set(ids)):
                 raise NarrowsError(f"a plan needs sorted, distinct, non-negative indices; {name} has {_short(ids)}")
         for name, size in (("rank of a word table", self.rank), ("tail width of a head", self.tail)):
             if size is not None and size < 1:
