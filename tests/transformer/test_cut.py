@@ -158,6 +158,27 @@ def test_vocabulary_rows_are_renumbered(dense: PreTrainedModel, batch: Any, draw
     assert small.config.pad_token_id == dense.config.pad_token_id
 
 
+@pytest.mark.parametrize("family", ["bert", "distilbert", "electra"])
+def test_the_padding_id_follows_its_row(rough: Any, batch: Any, family: str) -> None:
+    model = rough(family, pad_token_id=9)
+    vocab = (3, 4, 8, 9, 20, 33)
+    small = cut(model, replace(Anatomy.of(model).full_plan(), vocab=vocab))
+    assert small.config.pad_token_id == small.get_input_embeddings().padding_idx == 3
+    inputs = batch(model, words=vocab)
+    new = torch.full((40,), -1)
+    new[list(vocab)] = torch.arange(len(vocab))
+    got = outputs(small, inputs | {"input_ids": new[inputs["input_ids"]]})["logits_0"]
+    torch.testing.assert_close(got, outputs(model, inputs)["logits_0"], rtol=0, atol=1e-9)
+    without = cut(model, replace(Anatomy.of(model).full_plan(), vocab=(3, 4, 8)))
+    assert without.config.pad_token_id is None
+
+
+def test_roberta_counts_positions_from_its_padding_id(rough: Any) -> None:
+    model = rough("roberta")
+    with pytest.raises(ModelError, match="count from its padding id 1, which would become 0"):
+        cut(model, replace(Anatomy.of(model).full_plan(), vocab=(1, 2, 3)))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tail", [1, 7, 24])
 def test_tail_width_keeps_the_first_units_of_the_head(rough: Any, batch: Any, family: str, tail: int) -> None:
