@@ -91,7 +91,7 @@ def test_statistics_over_removed_channels_would_be_caught(rough: Any, batch: Any
     assert (small - wrong).abs().max() > 1e-2
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_rank_equals_gated_directions_of_the_table(
     rank_case: PreTrainedModel, batch: Any, draw_plan: Callable[..., Plan], data: Any
@@ -136,7 +136,7 @@ def test_table_basis_is_the_weighted_principal_basis(rough: Any, family: str) ->
         torch.testing.assert_close(left, singular[rank:].square().sum())
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_vocabulary_rows_are_renumbered(dense: PreTrainedModel, batch: Any, draw_plan: Any, data: Any) -> None:
     anatomy = Anatomy.of(dense)
@@ -209,7 +209,7 @@ def compose(first: Plan, second: Plan) -> Plan:
     )
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_cutting_twice_is_cutting_once(dense: PreTrainedModel, draw_plan: Callable[..., Plan], data: Any) -> None:
     first = replace(draw_plan(data, Anatomy.of(dense), UNITS), vocab=tuple(range(30)))
@@ -224,7 +224,7 @@ def test_cutting_twice_is_cutting_once(dense: PreTrainedModel, draw_plan: Callab
         assert torch.equal(tensor, want[name]), name
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_a_factored_model_with_removed_blocks_is_cut_exactly_again(
     rank_case: PreTrainedModel, batch: Any, draw_plan: Callable[..., Plan], data: Any
