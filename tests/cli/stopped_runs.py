@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-import narrows.road
+import narrows.road.door
 from narrows.cli import app, pruning
 from narrows.cli.progress import Watcher
 
@@ -144,7 +144,7 @@ def main() -> None:
     def tidying(path: Path, *_: object) -> bool:
         return Path(path).name == "small.work"
 
-    live("tidied", killed_by(narrows.road.shutil, "rmtree", after=False, when=tidying))
+    live("tidied", killed_by(narrows.road.door.shutil, "rmtree", after=False, when=tidying))
     live("tidied")
     shutil.rmtree(folder / "tidied" / "small")
     (folder / "lives.json").write_text(json.dumps(lives))

@@ -214,7 +214,7 @@ def test_a_disk_that_is_full_at_the_very_end(narrows, arguments, tmp_path, monke
         full() if Path(path).name == "report.html" else whole(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr("narrows.road.write_text", write_text)
+        patch.setattr("narrows.road.door.write_text", write_text)
         done = narrows(*arguments(out))
     assert done.exit_code == 2
     assert not out.exists()

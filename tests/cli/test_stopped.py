@@ -121,7 +121,7 @@ def test_stopped_before_there_is_a_state(narrows, arguments, tmp_path, monkeypat
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("narrows.road.read_examples", stop)
+    monkeypatch.setattr("narrows.road.sources.read_examples", stop)
     for form, line in ([], "narrows: {}\n"), (["--json"], '{{"error": "{}"}}\n'):
         done = narrows(*arguments(tmp_path / "small"), *form)
         assert (done.exit_code, done.stdout) == (130, "")
