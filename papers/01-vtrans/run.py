@@ -15,7 +15,7 @@ from table import finish
 
 from narrows.core.experiment import Cell, CellResult, Experiment, Mode
 from narrows.core.statistics import bootstrap, estimate, paired_difference
-from narrows.prune.methods import GATE_SHARE
+from narrows.prune.methods import AUTO, GATE_SHARE
 
 PRUNERS = ("vtrans", "fisher", "magnitude", "random", "taylor")
 ALL = (*PRUNERS[:4], "scratch", "taylor")
@@ -36,6 +36,8 @@ def _default(steps: int, elsewhere: Sequence[int]) -> Iterator[Cell]:
     """`elsewhere`: the seeds at 50 and 5 %, for plain cuts at 20 %, iterative Fisher, and product reviews."""
     for seed in SEEDS:
         yield _cell("dense", "movie", 100, seed, "dense", 0)
+        for budget in (10, 20, 5):
+            yield _cell("targets", "movie", budget, seed, AUTO, 1200)
         for budget in (10, 20):
             yield from _block("movie", budget, seed, ALL, steps)
             if seed in elsewhere:
@@ -66,6 +68,7 @@ def _smoke() -> Iterator[Cell]:
     for remedy in REMEDIES:
         yield _cell("remedies", "movie-toy", 50, 0, remedy, 6)
     yield _cell("gates", "movie-toy", 50, 0, "vtrans", 6, gate_steps=6)
+    yield _cell("targets", "movie-toy", 50, 0, AUTO, 12)
     yield _cell("dense", "product-toy", 100, 0, "dense", 0)
     yield from _block("product-toy", 50, 0, ("vtrans", "fisher", "scratch"), 6)
 
@@ -112,6 +115,8 @@ def name_of(cell: Cell) -> str:
     name = f"{cell['data']} {cell['budget']}% {cell['method']}, {how}"
     if cell["part"] == "main":
         return name
+    if cell["part"] == "targets":
+        return f"{name}, {cell['steps']} steps"
     return f"{name}, {cell['gate_steps']} of {cell['steps']} steps on gates"
 
 
@@ -123,6 +128,11 @@ def figures(results: Sequence[CellResult]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, runs in groups.items():
         found[name] = [run.result["quality"] for run in runs.values()]
+        if next(iter(runs.values())).cell["part"] == "targets":
+            dense = groups[f"{name.split()[0]} dense"]
+            found[f"{name}, share of dense"] = [
+                run.result["quality"] / dense[seed].result["quality"] for seed, run in runs.items()
+            ]
         if "unhealed" in next(iter(runs.values())).result:
             found[f"{name}, unhealed"] = [run.result["unhealed"] for run in runs.values()]
     for first, second, key in _pairs(results):

@@ -72,6 +72,7 @@ def _page(record: Record) -> list[str]:
             lines += _qualities(record, data, "" if healed else ", unhealed")
         lines += ["", f"## {data}, paired differences in points (100 = 1.0)", ""]
         lines += _differences(record, data)
+    lines += ["", "## The default of `narrows prune` (one-shot Fisher, rebuilt), 1,200 steps", "", *_targets(record)]
     lines += ["", "## Remedies, one at a time", "", *_rows(record, "remedies")]
     lines += ["", "## Where gates could pay", "", *_rows(record, "gates")]
     lines += ["", "## What was kept, and nats per layer", "", *_kept(record)]
@@ -88,6 +89,13 @@ def _qualities(record: Record, data: str, suffix: str) -> list[str]:
         names = [f"{data} {budget}% {method}, {how}{suffix}" for budget in budgets]
         rows.append([method, how, *(_number(record["figures"].get(name)) for name in names)])
     return _table(["method", "", *(f"{budget} %" for budget in budgets)], rows)
+
+
+def _targets(record: Record) -> list[str]:
+    figures, end = record["figures"], ", share of dense"
+    names = [name.removesuffix(end) for name in figures if name.endswith(end)]
+    rows = [[name, _number(figures[name]), _number(figures[name + end])] for name in names]
+    return _table(["what", "quality", "share of the dense model's"], rows)
 
 
 def _differences(record: Record, data: str) -> list[str]:

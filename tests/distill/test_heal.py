@@ -72,7 +72,7 @@ def test_predicting_the_mean_of_every_channel_costs_one_per_site(tiny, encode, l
     mean_only = hidden.mean(0, keepdim=True).expand_as(hidden)
     # The student is the model itself; its teacher differs by (state - mean), hence by the variance.
     teacher = Fixed(logits, 2 * hidden - mean_only, scale)
-    loss, figures = loss_of(model, DistillObjective(teacher), batch)
+    loss, figures = loss_of(model, DistillObjective(teacher, layer_weight=1.0), batch)
     assert figures["layers"] == pytest.approx(1.0, rel=1e-5)
     assert figures["logits"] == pytest.approx(0.0, abs=1e-6)
     assert float(loss) == pytest.approx(1.0, rel=1e-5)
@@ -86,7 +86,7 @@ def test_logit_loss_by_hand(tiny, encode, loss_of):
     T = 2.0
     p, q = (target / T).softmax(1), (logits / T).softmax(1)
     expected = T * T * float((p * (p / q).log()).sum()) / 2
-    loss, figures = loss_of(model, DistillObjective(Fixed(target, hidden)), batch)
+    loss, figures = loss_of(model, DistillObjective(Fixed(target, hidden), temperature=T), batch)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert figures["logits"] == pytest.approx(expected, rel=1e-4)
 

@@ -22,7 +22,7 @@ from narrows.transformer.calibrate import Batch, Calibration, Tick, model_inputs
 from narrows.transformer.plan import Basis, LayerPlan, Plan
 from narrows.transformer.rebuild import rebuild
 
-FIT, JUDGE = 8, 6  # calibration batches that a trial is rebuilt on, and those that it is judged on
+FIT, JUDGE = 12, 12  # calibration batches that a trial is rebuilt on, and those that it is judged on
 LEAST = 0.97  # share of the budget that a plan must use
 RATIOS = (1.0, 0.75, 0.5)  # of the word table's rank to the width; at 1 it stays whole
 
