@@ -1,0 +1,81 @@
+"""The doors of the room: every estimator by its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from narrows.core.errors import NarrowsError
+from narrows.information.estimate import Estimate, MIEstimate
+from narrows.information.inputs import Samples
+from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+
+Takes = Literal["real", "codes", "any", "label"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """An estimator and what the shared tests must know of it.
+
+    `takes`: "real" (continuous columns), "codes" (discrete values), "any", or "label" (y is a label, x is real).
+    `symmetric`: x and y may change places. `exact`: the order of the rows does not matter to 1e-9 (a method that draws
+    batches or splits is not). `slow`: takes seconds at a few hundred rows.
+    """
+
+    function: Callable[..., Estimate]
+    takes: Takes = "real"
+    symmetric: bool = True
+    exact: bool = True
+    slow: bool = False
+
+
+MUTUAL_INFORMATION: Mapping[str, Method] = {
+    "ksg": Method(ksg),
+    "ksg_extrapolated": Method(ksg_extrapolated),
+    "mixed_ksg": Method(mixed_ksg, takes="any"),
+}
+ENTROPY: Mapping[str, Method] = {}
+DEPENDENCE: Mapping[str, Method] = {}
+
+
+def mutual_information(x: Samples, y: Samples, method: str = "auto", **options: Any) -> MIEstimate:
+    """Mutual information in nats of x and y, arrays or tensors of shape (n,) or (n, d), row by row.
+
+    `method` is a key of `MUTUAL_INFORMATION`, `options` are that function's own. "auto" looks at the data, takes what
+    can be trusted there, and says in `details` which part answered and why. Raises NarrowsError for anything that a
+    user can mend.
+    """
+    found = _call("mutual information", MUTUAL_INFORMATION, method, (x, y), options)
+    assert isinstance(found, MIEstimate)
+    return found
+
+
+def entropy(x: Samples, method: str, **options: Any) -> Estimate:
+    """Entropy in nats of x, of shape (n,) or (n, d): of its values, or the differential one, as `method` says.
+
+    `method` is a key of `ENTROPY`, `options` are that function's own.
+    """
+    return _call("entropy", ENTROPY, method, (x,), options)
+
+
+def dependence(x: Samples, y: Samples, method: str, **options: Any) -> Estimate:
+    """How strongly x and y depend on each other, by a measure that is not mutual information.
+
+    `method` is a key of `DEPENDENCE`, `options` are that function's own; its docstring says the unit and the range.
+    """
+    return _call("dependence", DEPENDENCE, method, (x, y), options)
+
+
+def _call(
+    what: str, known: Mapping[str, Method], name: str, sides: tuple[Samples, ...], options: Mapping[str, Any]
+) -> Estimate:
+    if name not in known:
+        raise NarrowsError(f"no estimator of {what} is called {name!r}; there are {', '.join(known)}")
+    function = known[name].function
+    allowed = list(inspect.signature(function).parameters)[len(sides) :]
+    unknown = [option for option in options if option not in allowed]
+    if unknown:
+        raise NarrowsError(f"{name} has no option {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
+    return function(*sides, **options)
