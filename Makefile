@@ -40,6 +40,7 @@ papers: $(VENV)/.development
 	$(BIN)/python tools/methods_table.py
 
 bench: $(VENV)/.development
+	@$(PIP) -e '.[bench]'
 	@for run in benchmarks/*.py; do if [ -e "$$run" ]; then $(BIN)/python "$$run"; fi; done
 
 clean:

@@ -36,6 +36,19 @@ def test_evaluate_knows_labels_by_name(finished, narrows, place, tmp_path):
     assert json.loads(done.stdout)["quality"] == finished.record["after"]["quality"]
 
 
+def test_evaluate_takes_numbers_of_classes_and_a_few_rows_of_one_class(finished, narrows, place, tmp_path):
+    rows = [line.split("\t") for line in place.more.read_text(encoding="utf-8").splitlines()[1:]]
+    names = sorted({name for _, name in rows})
+    whole = "".join(f"{text}\t{names.index(name)}\n" for text, name in rows)
+    (tmp_path / "numbers.tsv").write_text("text\tlabel\n" + whole, encoding="utf-8")
+    done = narrows("evaluate", finished.out, "--data", tmp_path / "numbers.tsv", "--json")
+    assert json.loads(done.stdout)["quality"] == finished.record["after"]["quality"]
+
+    (tmp_path / "one.tsv").write_text("text\tlabel\n" + "\t".join(rows[0]) + "\n", encoding="utf-8")
+    done = narrows("evaluate", finished.out, "--data", tmp_path / "one.tsv", "--json")
+    assert json.loads(done.stdout)["examples"] == 1, done.stderr
+
+
 def test_evaluate_refuses_a_model_without_a_head(narrows, place):
     done = narrows("evaluate", place.model, "--data", place.data)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -48,6 +61,13 @@ def two(finished, narrows, arguments, tmp_path_factory):
     out = tmp_path_factory.mktemp("two") / "smaller"
     assert narrows(*arguments(out, "--budget", "30% params", "--method", "magnitude")).exit_code == 0
     return finished.out, out
+
+
+def test_the_record_counts_all_changed_predictions(finished, place):
+    counts, shown = finished.record["changed_counts"], finished.record["changed"]
+    gained = round(40 * (finished.record["after"]["quality"] - finished.record["before"]["quality"]))
+    assert counts["won"] - counts["lost"] == gained
+    assert sum(item["before"] == item["label"] for item in shown) == min(12, counts["lost"])
 
 
 def test_compare_shows_each_folder(two, narrows):

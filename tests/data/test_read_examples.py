@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from narrows.core.errors import DataError
-from narrows.data import Examples, movie_reviews, movie_reviews_path, read_examples
+from narrows.data import Examples, class_numbers, movie_reviews, movie_reviews_path, read_examples
 from narrows.data.formats import read_columns
 
 TEXTS = [
@@ -395,3 +395,12 @@ def test_examples_that_do_not_fit_together() -> None:
         Examples(("a",), ("b", "c"), (0,), ("x", "y"))
     with pytest.raises(DataError, match="from 0 to 1"):
         Examples(("a",), None, (2,), ("x", "y"))
+
+
+def test_class_numbers():
+    known = ("bad", "good", "Good")
+    assert class_numbers(["bad", "GOOD", "Good", "ugly"], known) == {"bad": 0, "GOOD": 1, "Good": 2}
+    assert class_numbers(["2", "0"], known) == {"2": 2, "0": 0}
+    assert class_numbers(["3", "0"], known) == {}
+    assert class_numbers(["0", "bad"], known) == {"bad": 0}
+    assert class_numbers(["1", "0"], ("1", "0")) == {"1": 0, "0": 1}, "names that are numbers are names first"

@@ -238,6 +238,11 @@ def test_changed_predictions_are_sorted_by_direction(variants: dict[str, Record]
             for q in whole
         ), item
 
+    part = {**variants["full"], "changed_counts": {"lost": 1234, "won": len(won)}}
+    titles = Page(render_report(part)).text("section", id="changed")[0]
+    assert f"Right before, wrong now ({len(lost)} of 1,234)" in titles
+    assert f"Wrong before, right now ({len(won)})" in titles
+
     rating = variants["rating"]
     further = sum(
         abs(float(x["after"]) - float(x["label"])) > abs(float(x["before"]) - float(x["label"]))

@@ -9,10 +9,11 @@ from narrows.data.shipped import (
     shipped_examples,
     shipped_model,
 )
-from narrows.data.table import Examples, read_examples, split
+from narrows.data.table import Examples, class_numbers, read_examples, split
 
 __all__ = [
     "Examples",
+    "class_numbers",
     "minilm",
     "movie_reviews",
     "movie_reviews_path",

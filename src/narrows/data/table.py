@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -82,7 +82,7 @@ def read_examples(
     data, to which the labels of an evaluation file are mapped.
 
     Raises DataError for everything that is wrong with the file: format, columns, empty texts, missing or
-    infinite labels, a single class, fewer than 8 rows, a label that is not among `label_names`.
+    infinite labels, a single class, fewer than 8 rows, a label that is not among `label_names` (see `class_numbers`).
     """
     path = Path(path)
     if task not in ("auto", "classification", "regression"):
@@ -103,18 +103,33 @@ def read_examples(
         return Examples(words, pairs, _measurements(path, label, values), None)
     names = [_class_name(v) for v in values]
     known = tuple(label_names) if label_names is not None else _sorted_names(set(names))
-    index = {name: i for i, name in enumerate(known)}
+    index = class_numbers(names, known)
     for row, name in enumerate(names, start=1):
         if name not in index:
             raise DataError(
-                f"{path}: row {row} has the label {name!r}, which the training data does not have; "
-                f"its labels are {', '.join(map(repr, known))}"
+                f"{path}: row {row} has the label {name!r}, which is none of the known ones: "
+                f"{', '.join(map(repr, known))}"
             )
     if len(known) < 2:
         raise DataError(
             f"{path}: all {len(words)} rows have the label {known[0]!r}; a classifier needs two classes"
         )
     return Examples(words, pairs, tuple(index[name] for name in names), known)
+
+
+def class_numbers(found: Iterable[str], known: Sequence[str]) -> dict[str, int]:
+    """Which of the `known` classes each name found in data is; names that are none of them are left out.
+
+    A name is a known one whatever its case. Where no name is known and all are numbers of classes (from 0), they are
+    taken as that.
+    """
+    names = set(found)
+    folded = {name.casefold(): i for i, name in reversed(list(enumerate(known)))}
+    numbers = {name: i for i, name in enumerate(known)}
+    matched = {name: numbers.get(name, folded.get(name.casefold(), -1)) for name in names}
+    if set(matched.values()) == {-1} and names <= {str(i) for i in range(len(known))}:
+        return {name: int(name) for name in names}
+    return {name: i for name, i in matched.items() if i >= 0}
 
 
 def _texts(path: Path, column: str, values: Sequence[Any]) -> tuple[str, ...]:

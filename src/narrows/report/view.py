@@ -96,11 +96,12 @@ class Part:
 
 @dataclass(frozen=True)
 class ExampleGroup:
-    """Examples whose prediction moved in one direction."""
+    """Examples whose prediction moved in one direction: some of `total`."""
 
     title: str
     kind: str  # "lost", "won" or "other"
     items: tuple[Mapping[str, Any], ...]
+    total: int
 
 
 def check(record: Mapping[str, Any]) -> None:
@@ -322,7 +323,12 @@ def examples(record: Mapping[str, Any]) -> list[ExampleGroup]:
         if regression
         else {"lost": "Right before, wrong now", "won": "Wrong before, right now", "other": "Wrong before and now"}
     )
-    return [ExampleGroup(titles[kind], kind, tuple(items)) for kind, items in groups.items() if items]
+    counts = record.get("changed_counts") or {}
+    return [
+        ExampleGroup(titles[kind], kind, tuple(items), counts.get(kind, len(items)))
+        for kind, items in groups.items()
+        if items
+    ]
 
 
 def stages(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,10 +19,11 @@ from narrows.distill import EncodedTexts, Evaluation
 from narrows.distill import evaluate as evaluate_model
 from narrows.road.options import Nobody, Options, Watcher
 from narrows.road.record import Report
-from narrows.road.sources import aligned, examples_of, longest, read
+from narrows.road.sources import aligned, examples_of, label_names, read
 from narrows.road.sources import loaded as loaded_model
 from narrows.road.stages import Road
 from narrows.transformer.checkpoint import save
+from narrows.transformer.family import longest
 
 
 def prune(
@@ -79,7 +80,8 @@ def evaluate(
     if loaded.missing_head:
         raise ModelError("the model has no trained head for this data; `narrows prune` fine-tunes one")
     given = dict(columns or {}) | ({"task": "regression"} if loaded.model.config.num_labels == 1 else {})
-    examples = aligned(data if isinstance(data, Examples) else read(data, given), loaded.model)
+    examples = data if isinstance(data, Examples) else read(data, given, label_names(loaded.model))
+    examples = aligned(examples, loaded.model)
     length = min(max_length, longest(loaded.model))
     return evaluate_model(loaded.model, EncodedTexts(examples, loaded.tokenizer, length))
 

@@ -131,8 +131,9 @@ def picture(anatomy: Anatomy, plan: Plan) -> dict[str, Any]:
     }
 
 
-def changed(examples: Examples, before: Evaluation, after: Evaluation) -> list[dict[str, str]]:
-    """Held-out examples whose prediction changed: those that became wrong and those that became right."""
+def changed(examples: Examples, before: Evaluation, after: Evaluation) -> dict[str, Any]:
+    """Held-out examples whose prediction changed, and of classes how many: lost and won ones."""
+    counts: dict[str, int] | None = None
     if examples.label_names is None:
         worse = abs(after.predictions - before.predictions)
         chosen = worse.argsort()[::-1][:CHANGED].tolist()
@@ -145,11 +146,12 @@ def changed(examples: Examples, before: Evaluation, after: Evaluation) -> list[d
         lost = [i for i in different if before.predictions[i] == examples.labels[i]]
         won = [i for i in different if after.predictions[i] == examples.labels[i]]
         chosen = [*lost[:CHANGED], *won[:CHANGED]]
+        counts = {"lost": len(lost), "won": len(won)}
 
         def say(value: float) -> str:
             return names[int(value)]
 
-    return [
+    items = [
         {
             "text": examples.texts[i] + (f" | {examples.pairs[i]}" if examples.pairs else ""),
             "label": say(examples.labels[i]),
@@ -158,3 +160,4 @@ def changed(examples: Examples, before: Evaluation, after: Evaluation) -> list[d
         }
         for i in chosen
     ]
+    return {"changed": items, "changed_counts": counts}

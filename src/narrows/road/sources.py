@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,19 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from narrows.core.errors import DataError, ModelError
-from narrows.data import Examples, read_examples, shipped_examples, shipped_model, split
+from narrows.data import Examples, class_numbers, read_examples, shipped_examples, shipped_model, split
 from narrows.road.options import Options
 from narrows.transformer.checkpoint import LoadedCheckpoint, load
-from narrows.transformer.family import family_of
 
 
-def read(data: str | Path, columns: Mapping[str, Any]) -> Examples:
-    """The examples of a file or of a shipped set."""
+def read(data: str | Path, columns: Mapping[str, Any], known: Sequence[str] | None = None) -> Examples:
+    """The examples of a file, whose labels may be among `known` classes, or of a shipped set."""
     shipped = shipped_examples(data) if isinstance(data, str) else None
-    if shipped is not None and set(columns) - {"task"}:
+    if shipped is None:
+        return read_examples(data, **columns, label_names=known)
+    if set(columns) - {"task"}:
         raise DataError(f"{data} ships with narrows and its columns are known: leave out the names of columns")
-    return read_examples(data, **columns) if shipped is None else shipped
+    return shipped
 
 
 def examples_of(
@@ -34,21 +35,15 @@ def examples_of(
     if evaluation is None:
         rest, held = split(examples, options.held_out, options.seed)
         return rest, held, name
-    given = {**columns, "label_names": examples.label_names, "task": examples.task}
-    held = evaluation if isinstance(evaluation, Examples) else read_examples(evaluation, **given)
+    given = {**columns, "task": examples.task}
+    held = evaluation if isinstance(evaluation, Examples) else read(evaluation, given, examples.label_names)
     if held.task != examples.task:
         raise DataError(f"the evaluation data is for {held.task}, the training data for {examples.task}")
     return examples, held, name
 
 
-def longest(model: PreTrainedModel) -> int:
-    """The longest text that the model has positions for, in tokens."""
-    table: Any = model.base_model.get_submodule(family_of(model.config.model_type).positions)
-    # RoBERTa counts positions from behind the padding id.
-    return int(table.num_embeddings) - (0 if table.padding_idx is None else table.padding_idx + 1)
-
-
-def _label_names(model: PreTrainedModel) -> tuple[str, ...] | None:
+def label_names(model: PreTrainedModel) -> tuple[str, ...] | None:
+    """What the model calls its classes; None where it has no names of its own for them."""
     labels = getattr(model.config, "id2label", None) or {}
     names = tuple(str(labels[i]) for i in sorted(labels))
     generic = names == tuple(f"LABEL_{i}" for i in range(len(names)))
@@ -57,16 +52,16 @@ def _label_names(model: PreTrainedModel) -> tuple[str, ...] | None:
 
 def aligned(examples: Examples, model: PreTrainedModel) -> Examples:
     """The examples with their classes numbered as the model's outputs are."""
-    names = _label_names(model)
+    names = label_names(model)
     if names is None or examples.label_names is None or names == examples.label_names:
         return examples
-    number = {name.casefold(): i for i, name in enumerate(names)}
-    unknown = [name for name in examples.label_names if name.casefold() not in number]
+    number = class_numbers(examples.label_names, names)
+    unknown = [name for name in examples.label_names if name not in number]
     if unknown:
         raise ModelError(
             f"the data has the label {unknown[0]!r}, the model knows {', '.join(names)}: rename the labels in the data"
         )
-    new = [number[name.casefold()] for name in examples.label_names]
+    new = [number[name] for name in examples.label_names]
     return replace(examples, labels=tuple(new[int(label)] for label in examples.labels), label_names=names)
 
 

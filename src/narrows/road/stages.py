@@ -29,13 +29,14 @@ from narrows.prune.planner import shape_for
 from narrows.prune.scores import Limits
 from narrows.road.options import CALIBRATION, HEAL_RATE, Options, Watcher
 from narrows.road.record import Report, Side, changed, make_record, measure, picture
-from narrows.road.sources import aligned, longest
+from narrows.road.sources import aligned
 from narrows.road.sources import loaded as loaded_model
 from narrows.transformer.anatomy import Anatomy
 from narrows.transformer.calibrate import Calibration, calibrate
 from narrows.transformer.checkpoint import LoadedCheckpoint, load, save
 from narrows.transformer.cost import cost_of, least_cost
 from narrows.transformer.cut import cut, fold
+from narrows.transformer.family import longest
 from narrows.transformer.latency import TOKENS, measure_latency
 from narrows.transformer.plan import Plan
 from narrows.transformer.rebuild import rebuild
@@ -139,7 +140,7 @@ class Road:
             "information": outcome.information,
             "reconstruction": reconstruction,
             "history": [{"cost": None, **h} for h in history],
-            "changed": changed(self.held_out, *sides.results),
+            **changed(self.held_out, *sides.results),
         }
         return small, Report(make_record(self.options, sides, facts), plan, small_tokenizer)
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from transformers import PreTrainedModel
 
 from narrows.core.errors import ModelError
 
@@ -86,3 +88,10 @@ def family_of(model_type: str) -> Family:
         raise ModelError(
             f"model type {model_type!r} is not supported; supported are {', '.join(sorted(families))}"
         ) from None
+
+
+def longest(model: PreTrainedModel) -> int:
+    """The longest text that the model has positions for, in tokens."""
+    table: Any = model.base_model.get_submodule(family_of(model.config.model_type).positions)
+    # RoBERTa counts positions from behind the padding id.
+    return int(table.num_embeddings) - (0 if table.padding_idx is None else table.padding_idx + 1)

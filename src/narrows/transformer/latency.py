@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
+from narrows.transformer.family import longest
+
 BATCHES = (1, 32)
 TOKENS = 64
 _LONGEST = 3.0  # seconds per model and batch size
@@ -18,6 +20,7 @@ _LONGEST = 3.0  # seconds per model and batch size
 def measure_latency(models: Sequence[PreTrainedModel], tokens: int = TOKENS, runs: int = 15) -> list[dict[str, float]]:
     """Median milliseconds of a forward pass of each model, by batch size as text (`"1"`, `"32"`).
 
+    Texts have `tokens` tokens, or as many as all the models have positions for.
     The models take turns, so that a machine whose speed drifts treats them alike. At most `runs` passes each, fewer
     where they are slow.
     """
@@ -26,6 +29,7 @@ def measure_latency(models: Sequence[PreTrainedModel], tokens: int = TOKENS, run
     try:
         for model in models:
             model.eval()
+        tokens = min(tokens, *(longest(model) for model in models))
         for batch in BATCHES:
             inputs = [
                 {
