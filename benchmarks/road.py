@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,17 @@ from narrows.core.record import environment
 from narrows.data import minilm, movie_reviews
 from narrows.distill import DistillObjective, EncodedTexts, OnlineTeacher, TrainConfig, train
 from narrows.distill.encode import StepSampler
-from narrows.prune import Limits, allocate, fisher_scores
+from narrows.prune import Limits, fisher_scores
+from narrows.prune.methods import AUTO, METHODS, Problem
 from narrows.prune.planner import frame_of
 from narrows.prune.vtrans import VTransConfig, VTransObjective
-from narrows.transformer import Anatomy, calibrate, cost_of, load, measure_latency, rebuild
+from narrows.road.options import CALIBRATION
+from narrows.transformer import Anatomy, calibrate, cost_of, cut, load, measure_latency, rebuild
+from narrows.transformer.latency import TOKENS
+from narrows.transformer.vocabulary import keep_rows, trim_tokenizer, used_tokens
 
 TURNS, STEPS = 3, 12
-SHAPES = {"20% params": (128, 96), "10% params": (72, 64)}
+BUDGETS = {"20% params": "all", "10% params": "data"}  # and the vocabulary
 
 
 def main() -> None:
@@ -41,28 +46,12 @@ def main() -> None:
     loaded = load(minilm(), head="ForSequenceClassification", num_labels=2, dtype=torch.float32)
     model = loaded.model
     examples = EncodedTexts(movie_reviews(), loaded.tokenizer, 128)
-    batches = [examples.batch(b) for b in StepSampler(examples.lengths, 32, 0, 40)]
     anatomy = Anatomy.of(model)
-    dense = cost_of(anatomy, anatomy.full_plan(), 64)
-    start = time.monotonic()
-    calibration = calibrate(model, batches)
-    result: dict[str, Any] = {"environment": environment(), "calibrate_s": time.monotonic() - start}
-    scores = fisher_scores(model, anatomy, batches[:10])
-    for text, (width, rank) in SHAPES.items():
-        limits = Limits(anatomy, [Budget.parse(text)], dense)
-        plan = allocate(limits, scores, frame_of(anatomy, scores, width, rank, "pca"))
-        start = time.monotonic()
-        small = rebuild(model, plan, calibration).model
-        seconds = time.monotonic() - start
-        before, after = measure_latency((model, small), runs=30)
-        macs = dense.macs / cost_of(anatomy, plan, 64).macs
-        result[text] = {
-            "rebuild_s": seconds,
-            "mac_ratio": macs,
-            "speed_up": {b: before[b] / after[b] for b in before},
-            "share_of_mac_ratio": {b: before[b] / after[b] / macs for b in before},
-            "latency_ms": {"dense": before, "small": after},
-        }
+    dense = cost_of(anatomy, anatomy.full_plan(), TOKENS)
+    result: dict[str, Any] = {"environment": environment()}
+    for text, vocab in BUDGETS.items():
+        result[text] = shrunk(model, loaded.tokenizer, Budget.parse(text).limit(dense), vocab)
+    scores = fisher_scores(model, anatomy, batches(examples)[:10])
     result |= steps(model, examples, Limits(anatomy, [Budget.parse("20% params")], dense), scores)
     result["help_s"] = statistics.median(
         wall(
@@ -74,6 +63,42 @@ def main() -> None:
     )
     write_json(Path(__file__).with_suffix(".json"), result)
     print({k: v for k, v in result.items() if k != "environment"})
+
+
+def batches(examples: EncodedTexts) -> list[Any]:
+    """Calibration data as a run takes it."""
+    return [examples.batch(b) for b in StepSampler(examples.lengths, 32, 0, CALIBRATION)]
+
+
+def shrunk(model: Any, tokenizer: Any, limit: float, vocab: str) -> dict[str, Any]:
+    """The default plan for a number of parameters: seconds of its rebuild, and what its shape gains."""
+    anatomy = Anatomy.of(model)
+    dense = cost_of(anatomy, anatomy.full_plan(), TOKENS)
+    whole = model
+    if vocab == "data":
+        kept = keep_rows(tokenizer, used_tokens(tokenizer, movie_reviews().texts))
+        model = cut(model, replace(anatomy.full_plan(), vocab=kept)).eval()
+        tokenizer, anatomy = trim_tokenizer(tokenizer, kept), Anatomy.of(model)
+    start = time.monotonic()
+    calibration = calibrate(model, batches(EncodedTexts(movie_reviews(), tokenizer, 128)))
+    seconds = {"calibrate_s": time.monotonic() - start}
+    limits = Limits(anatomy, (Budget("params", limit, relative=False),), dense)
+    start = time.monotonic()
+    plan = METHODS[AUTO](Problem(model, anatomy, calibration, limits, seed=0, basis="pca")).plan
+    seconds["plan_s"] = time.monotonic() - start
+    start = time.monotonic()
+    small = rebuild(model, plan, calibration).model
+    seconds["rebuild_s"] = time.monotonic() - start
+    before, after = measure_latency((whole, small), runs=30)
+    macs = dense.macs / cost_of(anatomy, plan, TOKENS).macs
+    return seconds | {
+        "width": len(plan.hidden),
+        "rank": plan.rank,
+        "mac_ratio": macs,
+        "speed_up": {b: before[b] / after[b] for b in before},
+        "share_of_mac_ratio": {b: before[b] / after[b] / macs for b in before},
+        "latency_ms": {"dense": before, "small": after},
+    }
 
 
 class Clock:

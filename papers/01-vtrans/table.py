@@ -15,7 +15,10 @@ Figure = Mapping[str, Any]
 
 
 def finish(record: Record, folder: Path) -> None:
-    """Write results.md, frontier.png (rebuilt) and frontier-cut.png (plain cut) into `folder`."""
+    """Write results.md, frontier.png (rebuilt) and frontier-cut.png (plain cut) into `folder`.
+
+    The models trained from scratch are in the tables only: they stay at chance, and would flatten the rest.
+    """
     write_text(folder / "results.md", "\n".join(_page(record)) + "\n")
     first = record["cells"][0]["cell"]["data"]
     for rebuilt, name in ((True, "frontier.png"), (False, "frontier-cut.png")):
@@ -25,19 +28,19 @@ def finish(record: Record, folder: Path) -> None:
 def _frontier(record: Record, data: str, rebuilt: bool) -> Frontier:
     points = [
         Point(
-            100 * result["params_share"],
+            float(cell["budget"]),
             result["quality"],
             cell["method"],
             cell["seed"],
             {"budget": f"{cell['budget']}%"},
         )
         for cell, result in _main(record, data)
-        if cell["rebuild"] == rebuilt
+        if cell["rebuild"] == rebuilt and cell["method"] != "scratch"
     ]
     dense = _of(record, f"{data} dense")["mean"]
     how = "rebuilt and healed" if rebuilt else "cut plainly and healed"
     return Frontier(
-        points, "Parameters, % of the dense model", f"Test accuracy, {how}; the dense model has {dense:.3f}"
+        points, "Budget, % of the dense model's parameters", f"Test accuracy, {how}; the dense model has {dense:.3f}"
     )
 
 

@@ -169,7 +169,7 @@ def test_a_state_that_the_message_names_is_kept(narrows, arguments, tmp_path, mo
     monkeypatch.setattr(DistillObjective, "loss", breaking_at(27, DistillObjective.loss))
     done = narrows(*arguments(tmp_path / "small", "--steps", 30))
     assert done.exit_code == 2
-    state = tmp_path / "small.work" / "heal" / "checkpoint-25"
+    state = tmp_path / "small.work" / "heal-0" / "checkpoint-25"
     assert f"the last saved state is {state}" in done.stderr
     assert state.exists()
 

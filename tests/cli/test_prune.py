@@ -131,3 +131,24 @@ def test_values_are_predicted_for_pairs(narrows, arguments, place, tmp_path):
     judged = narrows("evaluate", tmp_path / "small", "--data", data, *columns, "--json")
     assert judged.exit_code == 0, judged.output
     assert json.loads(judged.stdout)["name"] == "pearson"
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_healing_that_leads_away_is_done_again_at_a_lower_rate(narrows, arguments, tmp_path, monkeypatch, second):
+    import narrows.road.stages as stages
+
+    answers = iter([True, second])
+    monkeypatch.setattr(stages, "diverged", lambda history: next(answers))
+    done = narrows(*arguments(tmp_path / "small"))
+    record = json.loads((tmp_path / "small" / "narrows.json").read_text(encoding="utf-8"))
+    high, low = stages.HEAL_RATES
+    assert low < high
+    healed = [h for h in record["history"] if h["stage"] == "heal"]
+    if second:
+        assert record["healing"] == {"rate": None, "diverged": [high, low]}
+        assert "the model is not healed" in done.stdout
+        assert not healed
+    else:
+        assert record["healing"] == {"rate": low, "diverged": [high]}
+        assert f"done again at {low:g}" in done.stdout
+        assert healed

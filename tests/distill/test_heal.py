@@ -7,11 +7,13 @@ from torch import nn
 from narrows.core import ModelError, TrainingError
 from narrows.distill import (
     DistillObjective,
+    History,
     OnlineTeacher,
     TeacherBatch,
     TeacherCache,
     TeacherScale,
     TrainConfig,
+    diverged,
     evaluate,
     model_inputs,
     train,
@@ -205,3 +207,18 @@ def test_a_damaged_student_heals(tiny, encode, tmp_path):
     assert after > 0.85 > 2 * before
     for part in ("loss", "logits", "layers"):
         assert history[-1][part] < 0.35 * history[0][part]
+
+
+@pytest.mark.parametrize(
+    ("logits", "answer"),
+    [
+        ([0.3, 0.2, 0.1, 0.1], False),
+        ([0.3, 0.2, 0.4, 0.5], True),
+        ([0.3, 0.9, 0.9, 0.9, 0.9, 0.9, 0.25, 0.3], False),
+        ([0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.25, 0.4], True),
+        ([0.3, 0.9], False),
+        ([], False),
+    ],
+)
+def test_healing_diverged_where_it_ends_above_its_start(logits, answer):
+    assert diverged(History(tuple({"step": i, "logits": v} for i, v in enumerate(logits)))) == answer

@@ -20,6 +20,7 @@ def measured(monkeypatch):
             return bf16 if is_bf16 else fp32
 
         monkeypatch.setattr(precision, "_seconds", seconds)
+        monkeypatch.setattr(precision, "NARROW", 16)
         return calls
 
     yield use
@@ -27,7 +28,7 @@ def measured(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fp32", "bf16", "helps"), [(1.0, 0.5, True), (1.0, 0.95, False), (1.0, 1.5, False), (1.0, 25.0, False)]
+    ("fp32", "bf16", "helps"), [(1.0, 0.5, True), (1.0, 0.7, False), (1.0, 1.5, False), (1.0, 25.0, False)]
 )
 def test_only_a_clear_gain_counts(tiny, measured, fp32, bf16, helps):
     calls = measured(fp32, bf16)
@@ -36,7 +37,14 @@ def test_only_a_clear_gain_counts(tiny, measured, fp32, bf16, helps):
     assert count == (2 if bf16 > 3 else 10)
     assert bf16_helps(tiny("bert")) is helps
     assert len(calls) == count, "measured once per process"
-    assert set(calls) == {(24, 24)} or set(calls) == {(24, 20)}
+    assert set(calls) == {(512, 512)}
+
+
+def test_never_for_narrow_models(tiny, measured, monkeypatch):
+    calls = measured(1.0, 0.1)
+    monkeypatch.setattr(precision, "NARROW", 25)
+    assert not bf16_helps(tiny("bert"))
+    assert not calls
 
 
 def test_never_for_models_in_another_precision(tiny, measured):

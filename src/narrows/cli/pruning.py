@@ -143,6 +143,10 @@ def _show(record: dict[str, Any], out: Path, as_json: bool) -> None:
         print_json(summary(record, out))
         return
     print_run(record)
+    if record["healing"]["diverged"]:
+        tried, rate = ", ".join(f"{r:g}" for r in record["healing"]["diverged"]), record["healing"]["rate"]
+        end = "the model is not healed" if rate is None else f"it was done again at {rate:g}"
+        print_facts({"healing": f"led away from the dense model at a rate of {tried}: {end}"})
     print_facts({"checkpoint": out, "report": out / "report.html"})
 
 

@@ -9,7 +9,7 @@ from narrows.distill.encode import (
 )
 from narrows.distill.evaluate import Evaluation, evaluate, evaluating, predict
 from narrows.distill.finetune import LabelObjective, check_head, finetune, head_layer, label_loss
-from narrows.distill.heal import DistillObjective
+from narrows.distill.heal import DistillObjective, diverged
 from narrows.distill.objective import (
     History,
     Objective,
@@ -48,6 +48,7 @@ __all__ = [
     "TrainConfig",
     "bf16_helps",
     "check_head",
+    "diverged",
     "evaluate",
     "evaluating",
     "finetune",

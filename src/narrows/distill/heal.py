@@ -25,10 +25,21 @@ from transformers import PreTrainedModel
 from narrows.core.errors import ModelError, TrainingError
 from narrows.distill.encode import model_inputs
 from narrows.distill.finetune import label_loss
-from narrows.distill.objective import Objective, TrainConfig, weight_groups
+from narrows.distill.objective import History, Objective, TrainConfig, weight_groups
 from narrows.distill.teacher import Teacher, token_rows
 
 _MAP = "distill_map"
+
+
+def diverged(history: History) -> bool:
+    """Whether the student ends further from the teacher's predictions than it began.
+
+    The first record, of steps with a rate that has only begun to rise, is compared with the mean of the last quarter.
+    """
+    if len(history) < 4:
+        return False
+    last = [record["logits"] for record in history.records[-(len(history) // 4) :]]
+    return sum(last) / len(last) > history[0]["logits"]
 
 
 class DistillObjective(Objective):

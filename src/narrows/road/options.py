@@ -14,6 +14,8 @@ from narrows.transformer.plan import Basis
 CALIBRATION = 40  # batches
 HEAL_RATE = 2e-4
 """Learning rate of healing (AdamW, 5 % warm-up, linear to 0); chosen on validation data, as the weights of its loss."""
+HEAL_RATES = (HEAL_RATE, HEAL_RATE / 4)
+"""What is tried in turn where training leads away from the teacher."""
 
 
 class Watcher(Protocol):

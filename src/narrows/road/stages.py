@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -21,13 +22,23 @@ from narrows.core.errors import BudgetError, ModelError, NarrowsError
 from narrows.core.files import write_json
 from narrows.core.seeds import derive
 from narrows.data import Examples
-from narrows.distill import DistillObjective, EncodedTexts, Teacher, TrainConfig, finetune, open_teacher, train
+from narrows.distill import (
+    DistillObjective,
+    EncodedTexts,
+    History,
+    Teacher,
+    TrainConfig,
+    diverged,
+    finetune,
+    open_teacher,
+    train,
+)
 from narrows.distill.encode import StepSampler
 from narrows.prune.magnitude import magnitude_scores
 from narrows.prune.methods import Outcome, Problem, pruner
 from narrows.prune.planner import shape_for
 from narrows.prune.scores import Limits
-from narrows.road.options import CALIBRATION, HEAL_RATE, Options, Watcher
+from narrows.road.options import CALIBRATION, HEAL_RATES, Options, Watcher
 from narrows.road.record import Report, Side, changed, make_record, measure, picture
 from narrows.road.sources import aligned
 from narrows.road.sources import loaded as loaded_model
@@ -95,21 +106,7 @@ class Road:
             )
         history += [{"stage": "prune", **r} for r in outcome.history]
         with self._stage("heal"):
-            objective = DistillObjective(teacher, initial_map=basis)
-            healed = train(
-                small,
-                objective,
-                examples,
-                TrainConfig(
-                    steps=max(1, steps - outcome.steps),
-                    batch_size=self.options.batch_size,
-                    learning_rate=HEAL_RATE,
-                    seed=self._seed("heal"),
-                ),
-                self.work / "heal",
-                resume=True,
-                progress=self.watcher,
-            )
+            small, healed, healing = self._heal(small, basis, teacher, examples, max(1, steps - outcome.steps))
         history += [{"stage": "heal", **r} for r in healed]
         small.eval()
         plan = replace(outcome.plan, vocab=kept_words)
@@ -139,6 +136,7 @@ class Road:
             "plan": picture(anatomy, plan),
             "information": outcome.information,
             "reconstruction": reconstruction,
+            "healing": healing,
             "history": [{"cost": None, **h} for h in history],
             **changed(self.held_out, *sides.results),
         }
@@ -272,6 +270,27 @@ class Road:
             },
         )
         return outcome, rebuilt.model, rebuilt.basis, reconstruction
+
+    def _heal(
+        self, rebuilt: PreTrainedModel, basis: Tensor, teacher: Teacher, examples: EncodedTexts, steps: int
+    ) -> tuple[PreTrainedModel, History, dict[str, Any]]:
+        """Train the rebuilt model; once more at a lower rate where that took it away from the teacher."""
+        tried: list[float] = []
+        for rate in HEAL_RATES:
+            small = copy.deepcopy(rebuilt)
+            history = train(
+                small,
+                DistillObjective(teacher, initial_map=basis),
+                examples,
+                TrainConfig(steps, self.options.batch_size, rate, seed=self._seed("heal")),
+                self.work / f"heal-{len(tried)}",
+                resume=True,
+                progress=self.watcher,
+            )
+            if not diverged(history):
+                return small, history, {"rate": rate, "diverged": tried}
+            tried.append(rate)
+        return rebuilt, History(), {"rate": None, "diverged": tried}
 
     def _budgets(
         self, model: PreTrainedModel, anatomy: Anatomy, calibration: Calibration, dense: Cost
