@@ -13,8 +13,19 @@ To add one: write `information/NAME.py` with a function `NAME(x, y, ...) -> MIEs
 mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` if a paper is behind it.
 """
 
+from narrows.information.activations import layer_activations
+from narrows.information.encoder_mi import encoder_mi, feature_mi, noise_levels
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.feature_complexity import FeatureComplexity, feature_complexity, head_importance, learned_at
+from narrows.information.generalization_bound import (
+    GeneralizationBound,
+    MIConstraint,
+    generalization_bound,
+    loss_factor,
+    parameter_bound,
+)
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.linear_cka import linear_cka
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -24,6 +35,9 @@ from narrows.information.methods import (
     entropy,
     mutual_information,
 )
+from narrows.information.ridge_probe import RidgeProbe
+from narrows.information.swag import SWAGCollector, parameter_mi
+from narrows.information.v_information import v_information
 
 __all__ = [
     "DEPENDENCE",
@@ -31,13 +45,31 @@ __all__ = [
     "MUTUAL_INFORMATION",
     "Caution",
     "Estimate",
+    "FeatureComplexity",
+    "GeneralizationBound",
+    "MIConstraint",
     "MIEstimate",
     "Method",
+    "RidgeProbe",
+    "SWAGCollector",
     "dependence",
+    "encoder_mi",
     "entropy",
+    "feature_complexity",
+    "feature_mi",
+    "generalization_bound",
+    "head_importance",
     "ksg",
     "ksg_extrapolated",
+    "layer_activations",
+    "learned_at",
+    "linear_cka",
+    "loss_factor",
     "mixed_ksg",
     "mutual_information",
+    "noise_levels",
+    "parameter_bound",
+    "parameter_mi",
     "saturation",
+    "v_information",
 ]

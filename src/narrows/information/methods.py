@@ -11,6 +11,8 @@ from narrows.core.errors import NarrowsError
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.inputs import Samples
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.linear_cka import linear_cka
+from narrows.information.v_information import v_information
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -35,9 +37,12 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "ksg": Method(ksg),
     "ksg_extrapolated": Method(ksg_extrapolated),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
+    "v_information": Method(v_information, takes="any", symmetric=False, exact=False),
 }
 ENTROPY: Mapping[str, Method] = {}
-DEPENDENCE: Mapping[str, Method] = {}
+DEPENDENCE: Mapping[str, Method] = {
+    "linear_cka": Method(linear_cka),
+}
 
 
 def mutual_information(x: Samples, y: Samples, method: str = "auto", **options: Any) -> MIEstimate:
