@@ -13,7 +13,18 @@ To add one: write `information/NAME.py` with a function `NAME(x, y, ...) -> MIEs
 mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` if a paper is behind it.
 """
 
+from narrows.information.binning import (
+    AdaptiveBins,
+    FixedBins,
+    QuantileBins,
+    adaptive_binned,
+    binned,
+    binned_entropy,
+    quantile_binned,
+)
+from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.methods import (
     DEPENDENCE,
@@ -24,20 +35,41 @@ from narrows.information.methods import (
     entropy,
     mutual_information,
 )
+from narrows.information.plane import InformationPlane, KernelNoise, LayerInformation, compression, layer_information
 
 __all__ = [
     "DEPENDENCE",
     "ENTROPY",
     "MUTUAL_INFORMATION",
+    "AdaptiveBins",
+    "Bounds",
     "Caution",
     "Estimate",
+    "FixedBins",
+    "InformationPlane",
+    "KernelNoise",
+    "LayerInformation",
     "MIEstimate",
     "Method",
+    "QuantileBins",
+    "adaptive_binned",
+    "binned",
+    "binned_entropy",
+    "compression",
     "dependence",
+    "discrete",
+    "discrete_entropy",
     "entropy",
+    "kde",
+    "kde_entropy",
     "ksg",
     "ksg_extrapolated",
+    "layer_information",
     "mixed_ksg",
+    "mixture_entropy",
+    "mixture_information",
     "mutual_information",
+    "noise_variance",
+    "quantile_binned",
     "saturation",
 ]
