@@ -22,6 +22,7 @@ from curves import finish
 from networks import Recipe, log_spaced, trained
 
 from narrows.core.experiment import Cell, CellResult, Experiment, Mode
+from narrows.core.seeds import generator
 from narrows.data import icosahedron_task
 from narrows.information import AdaptiveBins, FixedBins, KernelNoise, compression, layer_information
 
@@ -34,7 +35,7 @@ NOISE = 1e-3
 WITH_NOISE = 3  # seeds whose layers 3 to 5 are looked at under noise as well, which is slow
 STRIDE = 4  # and at every fourth kept epoch, the last one included
 COLLAPSED = 0.55  # test accuracy of a network that answers the same for all inputs: 0.52 at most
-SCALES = {"smoke": (12, 2, 5), "default": (800, 20, 25), "full": (8000, 50, 60)}  # epochs, seeds, measured epochs
+SCALES = {"smoke": (8, 1, 3), "default": (800, 20, 20), "full": (8000, 50, 60)}  # epochs, seeds, measured epochs
 
 
 def cells(mode: Mode) -> Sequence[Cell]:
@@ -72,7 +73,8 @@ def measure(cell: Cell, work: Path) -> Mapping[str, Any]:
         "train accuracy": float(nets.train_accuracy[own]),
         "test accuracy": float(nets.test_accuracy[own]),
         "collapsed": bool(nets.test_accuracy[own] < COLLAPSED or found["5"]["adaptive bins"][-1] == 0),
-        "compression": {name: share for name, share in shares.items() if "label" not in name},
+        "label bits, layer 5": layer_information(layers[-1][-1], y, _adaptive(cell["activation"])).i_ty * BITS,
+        "_compression": shares,
         "curves": texts,
     }
 
@@ -82,22 +84,25 @@ def _layer(column: Sequence[Tensor], y: Tensor, activation: str) -> dict[str, li
     rest = AdaptiveBins.RESTS[activation]
     top = 1.0 if activation == "tanh" else max(float(t.max()) for t in column)
     fixed = FixedBins(range=(rest, max(top, rest + 1e-9)))
-    adaptive = [layer_information(t, y, AdaptiveBins(activation=activation)) for t in column]
-    return {
-        "adaptive bins": [look.i_xt * BITS for look in adaptive],
-        "fixed bins": [layer_information(t, y, fixed).i_xt * BITS for t in column],
-        "label, adaptive bins": [look.i_ty * BITS for look in adaptive],
-    }
+    looks = {"adaptive bins": _adaptive(activation), "fixed bins": fixed}
+    return {name: [layer_information(t, y, look).i_xt * BITS for t in column] for name, look in looks.items()}
+
+
+def _adaptive(activation: str) -> AdaptiveBins:
+    return AdaptiveBins(activation=activation)
 
 
 def _noisy(column: Sequence[Tensor], y: Tensor) -> dict[str, list[float]]:
-    """Upper bounds under noise, from every second input: the paper's adaptive variance, one of scale, a fixed one."""
+    """Upper bounds under noise, from half of the inputs: the paper's adaptive variance, one of scale, a fixed one."""
+    half = torch.randperm(len(y), generator=generator(0, "half of the inputs"))[: len(y) // 2]
     looks = {
         "adaptive noise": KernelNoise("max_linear", NOISE),
         "noise of scale": KernelNoise("std", 10 * NOISE),
         "fixed noise": KernelNoise("fixed", NOISE),
     }
-    return {name: [layer_information(t[::2], y[::2], look).i_xt * BITS for t in column] for name, look in looks.items()}
+    return {
+        name: [layer_information(t[half], y[half], look).i_xt * BITS for t in column] for name, look in looks.items()
+    }
 
 
 @cache
@@ -125,13 +130,13 @@ def figures(results: Sequence[CellResult]) -> dict[str, Any]:
 def _spread(how: str, runs: Sequence[CellResult]) -> dict[str, list[float]]:
     if not runs:
         return {}
-    names = sorted({name for r in runs for name in r.result["compression"]})
+    names = sorted({name for r in runs for name in r.result["_compression"]})
     found = {
-        f"{how} compression, {name}": [r.result["compression"][name] for r in runs if name in r.result["compression"]]
+        f"{how} compression, {name}": [r.result["_compression"][name] for r in runs if name in r.result["_compression"]]
         for name in names
     }
     found[f"{how} end, layer 5"] = [_end(r, "5") for r in runs]
-    for key in ("train accuracy", "test accuracy"):
+    for key in ("train accuracy", "test accuracy", "label bits, layer 5"):
         found[f"{how} {key}"] = [r.result[key] for r in runs]
     return found
 
@@ -143,7 +148,7 @@ def _against_accuracy(how: str, runs: Sequence[CellResult]) -> dict[str, Any]:
     accuracy = [r.result["test accuracy"] for r in runs]
     rows = {}
     for layer in range(1, HIDDEN + 1):
-        shares = [r.result["compression"][f"adaptive bins, layer {layer}"] for r in runs]
+        shares = [r.result["_compression"][f"adaptive bins, layer {layer}"] for r in runs]
         if len(runs) >= 5 and np.ptp(shares) > 0 and np.ptp(accuracy) > 0:
             fit = pearsonr(shares, accuracy)
             low, high = fit.confidence_interval()

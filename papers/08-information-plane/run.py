@@ -31,7 +31,7 @@ NOISE = 1e-3
 BITS = float(np.log2(np.e))
 STRIDE = 3  # under noise, which is slow, every third kept epoch, the last one included
 COUNTS = (10, 30, 100)
-SCALES = {"smoke": (30, 2, 5), "default": (3000, 5, 28), "full": (8000, 50, 100)}  # epochs, seeds, measured epochs
+SCALES = {"smoke": (20, 1, 4), "default": (3000, 5, 28), "full": (8000, 50, 100)}  # epochs, seeds, measured epochs
 
 
 def cells(mode: Mode) -> Sequence[Cell]:

@@ -29,6 +29,7 @@ from narrows.core.errors import DataError
 from narrows.information.discrete import (
     FULL,
     MILLER,
+    ROWS,
     Correction,
     counted_entropy,
     counted_information,
@@ -50,7 +51,7 @@ ADAPTIVE = register_reference(
 )
 
 BINS = 30
-_PER_CELL = 5  # rows for each cell of the joint grid, where the number of bins is not given
+_ON_EDGE = 1e-6  # of the range (or width): a value so little below an edge is meant to lie on it
 _POOL = 1_000_000  # values of a layer that choose the edges
 
 
@@ -95,9 +96,11 @@ class FixedBins:
 
     def codes(self, t: Real) -> Codes:
         if self.width is not None:
-            return _whole(np.floor(t / self.width))
-        edges = np.linspace(*self._ends(t), self.count + 1, axis=1)[:, 1:-1]
-        return np.stack([np.searchsorted(e, c, side="right") for e, c in zip(edges, t.T, strict=True)], axis=1)
+            return _whole(np.floor(t / self.width + _ON_EDGE))
+        low, high = self._ends(t)
+        span = np.where(high > low, high - low, 1.0)
+        # Rounded decimals often lie on edges: without the margin their binary digits would choose the bin.
+        return _whole(np.clip(np.floor(((t - low) / span + _ON_EDGE) * self.count), 0, self.count - 1))
 
     def describe(self, t: Real) -> str:
         widths = self.widths(t)
@@ -219,7 +222,7 @@ def binned(
 ) -> MIEstimate:
     """Mutual information in nats of x (n, dx) and y (n, dy) in bins of equal width.
 
-    `bins` a column over the range of the data, at most 30 and about five rows for each cell where it is not given; or
+    `bins` a column over the range of the data, at most 30 and with ten rows for each cell where it is not given; or
     bins of `width`. `per_column` False gives all columns of a side the same edges. Raises DataError for fewer than two
     bins.
     """
@@ -339,7 +342,7 @@ def _column_cautions(bins: Bins, **sides: Real) -> tuple[Caution, ...]:
 
 
 def _count(bins: int | None, n: int, d: int) -> int:
-    return max(2, min(BINS, int((n / _PER_CELL) ** (1 / d)))) if bins is None else bins
+    return max(2, min(BINS, int((n / ROWS) ** (1 / d)))) if bins is None else bins
 
 
 def _enough(count: int) -> None:

@@ -153,7 +153,7 @@ def kde(x: Samples, y: Samples, *, noise: Noise = "std", scale: float = 1e-2) ->
     same_rows(a, label)
     found = noisy_layer(a, label, noise, scale)
     classes = len(np.unique(label))
-    few = ()
+    few: tuple[Caution, ...] = ()
     if len(a) < ROWS * classes:
         text = f"{len(a)} rows for {classes} labels are fewer than {ROWS} for each: every row seems a label of its own"
         few = (Caution("few samples", text),)
