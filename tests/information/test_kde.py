@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm
 
 from narrows.core.errors import DataError
@@ -95,6 +96,8 @@ def test_equal_variances_are_a_special_case_of_different_ones():
     v[0] *= 1 + 1e-13
     assert mixture_information(m, v) == pytest.approx(equal, abs=1e-9)
     assert mixture_information(m, [0.3, 0.3, 0.3]) == pytest.approx(equal, abs=1e-12)
+    v = torch.full((40, 3), 0.3, dtype=torch.float64, requires_grad=True)
+    assert mixture_information(torch.tensor(m), v) == pytest.approx(equal, abs=1e-12)
 
 
 def test_shifts_rotations_and_scales():

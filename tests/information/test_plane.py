@@ -158,6 +158,18 @@ def test_bad_input():
         model[3].weight[0, 0] = torch.nan
     with pytest.raises(DataError, match=r"layer '4' at epoch 2: t has NaN"):
         InformationPlane(model, ["1", "4"], inputs, y, {"bins": TANH}).record(2)
+
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool, self.spare = nn.MaxPool1d(2, return_indices=True), nn.Linear(2, 2)
+
+        def forward(self, given):
+            return self.pool(given[:, None])[0]
+
+    for name, match in (("pool", "gives a tuple"), ("spare", "took no part")):
+        with pytest.raises(DataError, match=match):
+            InformationPlane(Odd(), [name], inputs, y, {"bins": TANH}).record(0)
     for bad in ((x, y[:-1]), (x[:1], y[:1])):
         with pytest.raises(DataError):
             layer_information(*bad, TANH)

@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from narrows.core.cite import Reference, cites, register_reference
@@ -52,7 +51,7 @@ class Bounds(NamedTuple):
 
 
 @cites(MIXTURES.key)
-def mixture_information(means: ArrayLike, variances: ArrayLike, weights: ArrayLike | None = None) -> Bounds:
+def mixture_information(means: Samples, variances: Samples, weights: Samples | None = None) -> Bounds:
     """Bounds in nats on how much the value of a mixture of Gaussians tells of its component.
 
     `means` (n, d); `variances` of independent coordinates, a number or of a shape that broadcasts to (n, d); `weights`
@@ -60,7 +59,7 @@ def mixture_information(means: ArrayLike, variances: ArrayLike, weights: ArrayLi
     DataError for variances that are not positive and weights that are none. Source: Kolchinsky and Tracey 2017.
     """
     m = columns(means, "means")
-    v = np.asarray(variances, dtype=np.float64)
+    v = _numbers(variances)
     if not (np.isfinite(v).all() and (v > 0).all()):
         raise DataError("variances must be positive and finite: without noise the information is infinite or ln n")
     try:
@@ -77,14 +76,14 @@ def mixture_information(means: ArrayLike, variances: ArrayLike, weights: ArrayLi
 
 
 @cites(MIXTURES.key)
-def mixture_entropy(means: ArrayLike, variances: ArrayLike, weights: ArrayLike | None = None) -> Bounds:
+def mixture_entropy(means: Samples, variances: Samples, weights: Samples | None = None) -> Bounds:
     """Bounds in nats on the differential entropy of a mixture of Gaussians, with the shapes of `mixture_information`.
 
     It is that information plus the mean entropy of the components. Source: Kolchinsky and Tracey 2017.
     """
     found = mixture_information(means, variances, weights)
     m = columns(means, "means")
-    v = np.broadcast_to(np.asarray(variances, dtype=np.float64), m.shape)
+    v = np.broadcast_to(_numbers(variances), m.shape)
     inner = float(_weights(weights, len(m)).numpy() @ (np.log(2 * math.pi * math.e * v).sum(axis=1) / 2))
     return Bounds(found.lower + inner, found.upper + inner)
 
@@ -231,10 +230,14 @@ def _general_means(m: Tensor, v: Tensor, weights: Tensor) -> tuple[Real, Real]:
     return lower.numpy()[:, None], upper.numpy()[:, None]
 
 
-def _weights(weights: ArrayLike | None, n: int) -> Tensor:
+def _numbers(x: Samples) -> Real:
+    return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float64)
+
+
+def _weights(weights: Samples | None, n: int) -> Tensor:
     if weights is None:
         return torch.full((n,), 1 / n, dtype=torch.float64)
-    w = np.asarray(weights, dtype=np.float64)
+    w = _numbers(weights)
     if w.shape != (n,) or not (np.isfinite(w).all() and (w > 0).all() and abs(w.sum() - 1) < 1e-8):
         raise DataError(f"expected {n} positive weights that sum to 1, got the shape {w.shape} and the sum {w.sum()}")
     return torch.from_numpy(w.copy())

@@ -202,7 +202,9 @@ class InformationPlane:
         modules = dict(self.model.named_modules())
 
         def keep(name: str) -> Any:
-            def hook(_module: nn.Module, _given: Any, out: Tensor) -> None:
+            def hook(_module: nn.Module, _given: Any, out: Any) -> None:
+                if not isinstance(out, Tensor):
+                    raise DataError(f"layer {name!r} gives a {type(out).__name__}, expected a tensor: name another one")
                 seen[name] = out.detach().flatten(1)
 
             return hook
@@ -218,6 +220,8 @@ class InformationPlane:
                 handle.remove()
             for module, mode in modes.items():
                 module.training = mode
+        if unused := [name for name in self.layers if name not in seen]:
+            raise DataError(f"layer {unused[0]!r} took no part when the model ran")
         return {name: seen[name] for name in self.layers}
 
 
