@@ -1,5 +1,11 @@
 """What a user brings, and the small real data sets that ship inside packages."""
 
+from narrows.data.icosahedron import (
+    icosahedron_invariants,
+    icosahedron_noisy_task,
+    icosahedron_patterns,
+    icosahedron_task,
+)
 from narrows.data.shipped import (
     minilm,
     movie_reviews,
@@ -14,6 +20,10 @@ from narrows.data.table import Examples, class_numbers, read_examples, split
 __all__ = [
     "Examples",
     "class_numbers",
+    "icosahedron_invariants",
+    "icosahedron_noisy_task",
+    "icosahedron_patterns",
+    "icosahedron_task",
     "minilm",
     "movie_reviews",
     "movie_reviews_path",

@@ -24,6 +24,18 @@ from narrows.information.generalization_bound import (
     loss_factor,
     parameter_bound,
 )
+from narrows.information.binning import (
+    AdaptiveBins,
+    FixedBins,
+    QuantileBins,
+    adaptive_binned,
+    binned,
+    binned_entropy,
+    quantile_binned,
+)
+from narrows.information.discrete import discrete, discrete_entropy
+from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.linear_cka import linear_cka
 from narrows.information.methods import (
@@ -38,11 +50,14 @@ from narrows.information.methods import (
 from narrows.information.ridge_probe import RidgeProbe
 from narrows.information.swag import SWAGCollector, parameter_mi
 from narrows.information.v_information import v_information
+from narrows.information.plane import InformationPlane, KernelNoise, LayerInformation, compression, layer_information
 
 __all__ = [
     "DEPENDENCE",
     "ENTROPY",
     "MUTUAL_INFORMATION",
+    "AdaptiveBins",
+    "Bounds",
     "Caution",
     "Estimate",
     "FeatureComplexity",
@@ -65,11 +80,35 @@ __all__ = [
     "learned_at",
     "linear_cka",
     "loss_factor",
+    "FixedBins",
+    "InformationPlane",
+    "KernelNoise",
+    "LayerInformation",
+    "MIEstimate",
+    "Method",
+    "QuantileBins",
+    "adaptive_binned",
+    "binned",
+    "binned_entropy",
+    "compression",
+    "dependence",
+    "discrete",
+    "discrete_entropy",
+    "entropy",
+    "kde",
+    "kde_entropy",
+    "ksg",
+    "ksg_extrapolated",
+    "layer_information",
     "mixed_ksg",
+    "mixture_entropy",
+    "mixture_information",
     "mutual_information",
     "noise_levels",
     "parameter_bound",
     "parameter_mi",
+    "noise_variance",
+    "quantile_binned",
     "saturation",
     "v_information",
 ]

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
+from narrows.information.binning import adaptive_binned, binned, binned_entropy, quantile_binned
+from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.inputs import Samples
+from narrows.information.kde import kde, kde_entropy
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.linear_cka import linear_cka
 from narrows.information.v_information import v_information
@@ -34,6 +37,10 @@ class Method:
 
 
 MUTUAL_INFORMATION: Mapping[str, Method] = {
+    "adaptive_binned": Method(adaptive_binned),
+    "binned": Method(binned),
+    "discrete": Method(discrete, takes="codes"),
+    "kde": Method(kde, takes="label", symmetric=False),
     "ksg": Method(ksg),
     "ksg_extrapolated": Method(ksg_extrapolated),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
@@ -43,6 +50,14 @@ ENTROPY: Mapping[str, Method] = {}
 DEPENDENCE: Mapping[str, Method] = {
     "linear_cka": Method(linear_cka),
 }
+    "quantile_binned": Method(quantile_binned),
+}
+ENTROPY: Mapping[str, Method] = {
+    "binned_entropy": Method(binned_entropy),
+    "discrete_entropy": Method(discrete_entropy, takes="codes"),
+    "kde_entropy": Method(kde_entropy),
+}
+DEPENDENCE: Mapping[str, Method] = {}
 
 
 def mutual_information(x: Samples, y: Samples, method: str = "auto", **options: Any) -> MIEstimate:
