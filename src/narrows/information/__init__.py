@@ -13,8 +13,24 @@ To add one: write `information/NAME.py` with a function `NAME(x, y, ...) -> MIEs
 mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` if a paper is behind it.
 """
 
+from narrows.information.diffusion_spectral import (
+    DSELoss,
+    diffusion_spectral_entropy,
+    diffusion_spectral_information,
+    median_distance,
+    spectral_clusters,
+    suggest_sigma,
+    suggest_t,
+)
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.manifold_capacity import (
+    MMCRLoss,
+    MMCRMomentumLoss,
+    ema_update,
+    mmcr_capacity,
+    mmcr_loss,
+)
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -30,14 +46,26 @@ __all__ = [
     "ENTROPY",
     "MUTUAL_INFORMATION",
     "Caution",
+    "DSELoss",
     "Estimate",
     "MIEstimate",
+    "MMCRLoss",
+    "MMCRMomentumLoss",
     "Method",
     "dependence",
+    "diffusion_spectral_entropy",
+    "diffusion_spectral_information",
+    "ema_update",
     "entropy",
     "ksg",
     "ksg_extrapolated",
+    "median_distance",
     "mixed_ksg",
+    "mmcr_capacity",
+    "mmcr_loss",
     "mutual_information",
     "saturation",
+    "spectral_clusters",
+    "suggest_sigma",
+    "suggest_t",
 ]

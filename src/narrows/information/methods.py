@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
+from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.inputs import Samples
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.manifold_capacity import mmcr_capacity
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -36,8 +38,15 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "ksg_extrapolated": Method(ksg_extrapolated),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
 }
-ENTROPY: Mapping[str, Method] = {}
-DEPENDENCE: Mapping[str, Method] = {}
+ENTROPY: Mapping[str, Method] = {
+    "diffusion_spectral_entropy": Method(diffusion_spectral_entropy),
+}
+DEPENDENCE: Mapping[str, Method] = {
+    "diffusion_spectral_information": Method(
+        diffusion_spectral_information, takes="label", symmetric=False, exact=False
+    ),
+    "mmcr_capacity": Method(mmcr_capacity, takes="label", symmetric=False),
+}
 
 
 def mutual_information(x: Samples, y: Samples, method: str = "auto", **options: Any) -> MIEstimate:
