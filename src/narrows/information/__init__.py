@@ -15,6 +15,15 @@ mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` i
 
 from narrows.information.activations import layer_activations
 from narrows.information.encoder_mi import encoder_mi, feature_mi, noise_levels
+from narrows.information.diffusion_spectral import (
+    DSELoss,
+    diffusion_spectral_entropy,
+    diffusion_spectral_information,
+    median_distance,
+    spectral_clusters,
+    suggest_sigma,
+    suggest_t,
+)
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.feature_complexity import FeatureComplexity, feature_complexity, head_importance, learned_at
 from narrows.information.generalization_bound import (
@@ -38,6 +47,13 @@ from narrows.information.estimate import Caution, Estimate, MIEstimate, saturati
 from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.linear_cka import linear_cka
+from narrows.information.manifold_capacity import (
+    MMCRLoss,
+    MMCRMomentumLoss,
+    ema_update,
+    mmcr_capacity,
+    mmcr_loss,
+)
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -59,16 +75,22 @@ __all__ = [
     "AdaptiveBins",
     "Bounds",
     "Caution",
+    "DSELoss",
     "Estimate",
     "FeatureComplexity",
     "GeneralizationBound",
     "MIConstraint",
     "MIEstimate",
+    "MMCRLoss",
+    "MMCRMomentumLoss",
     "Method",
     "RidgeProbe",
     "SWAGCollector",
     "dependence",
     "encoder_mi",
+    "diffusion_spectral_entropy",
+    "diffusion_spectral_information",
+    "ema_update",
     "entropy",
     "feature_complexity",
     "feature_mi",
@@ -103,6 +125,10 @@ __all__ = [
     "mixed_ksg",
     "mixture_entropy",
     "mixture_information",
+    "median_distance",
+    "mixed_ksg",
+    "mmcr_capacity",
+    "mmcr_loss",
     "mutual_information",
     "noise_levels",
     "parameter_bound",
@@ -111,4 +137,7 @@ __all__ = [
     "quantile_binned",
     "saturation",
     "v_information",
+    "spectral_clusters",
+    "suggest_sigma",
+    "suggest_t",
 ]

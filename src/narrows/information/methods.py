@@ -10,12 +10,14 @@ from typing import Any, Literal
 from narrows.core.errors import NarrowsError
 from narrows.information.binning import adaptive_binned, binned, binned_entropy, quantile_binned
 from narrows.information.discrete import discrete, discrete_entropy
+from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.inputs import Samples
 from narrows.information.kde import kde, kde_entropy
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.linear_cka import linear_cka
 from narrows.information.v_information import v_information
+from narrows.information.manifold_capacity import mmcr_capacity
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -58,6 +60,15 @@ ENTROPY: Mapping[str, Method] = {
     "kde_entropy": Method(kde_entropy),
 }
 DEPENDENCE: Mapping[str, Method] = {}
+ENTROPY: Mapping[str, Method] = {
+    "diffusion_spectral_entropy": Method(diffusion_spectral_entropy),
+}
+DEPENDENCE: Mapping[str, Method] = {
+    "diffusion_spectral_information": Method(
+        diffusion_spectral_information, takes="label", symmetric=False, exact=False
+    ),
+    "mmcr_capacity": Method(mmcr_capacity, takes="label", symmetric=False),
+}
 
 
 def mutual_information(x: Samples, y: Samples, method: str = "auto", **options: Any) -> MIEstimate:
