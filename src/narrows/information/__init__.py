@@ -13,8 +13,12 @@ To add one: write `information/NAME.py` with a function `NAME(x, y, ...) -> MIEs
 mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` if a paper is behind it.
 """
 
+from narrows.information.auto import auto
+from narrows.information.elliptical import elliptical
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.gaussian import gaussian
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.label import label
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -24,20 +28,31 @@ from narrows.information.methods import (
     entropy,
     mutual_information,
 )
+from narrows.information.screen import screen
+from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
 
 __all__ = [
     "DEPENDENCE",
     "ENTROPY",
+    "EXTRA_TASKS",
     "MUTUAL_INFORMATION",
+    "TASKS",
     "Caution",
     "Estimate",
     "MIEstimate",
     "Method",
+    "Task",
+    "auto",
     "dependence",
+    "elliptical",
     "entropy",
+    "evaluate",
+    "gaussian",
     "ksg",
     "ksg_extrapolated",
+    "label",
     "mixed_ksg",
     "mutual_information",
     "saturation",
+    "screen",
 ]

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
+from narrows.information.auto import auto
+from narrows.information.elliptical import elliptical
 from narrows.information.estimate import Estimate, MIEstimate
+from narrows.information.gaussian import gaussian
 from narrows.information.inputs import Samples
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.label import label
+from narrows.information.screen import screen
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -32,9 +37,14 @@ class Method:
 
 
 MUTUAL_INFORMATION: Mapping[str, Method] = {
+    "auto": Method(auto, takes="any", exact=False),
+    "elliptical": Method(elliptical),
+    "gaussian": Method(gaussian),
     "ksg": Method(ksg),
     "ksg_extrapolated": Method(ksg_extrapolated),
+    "label": Method(label, takes="label", symmetric=False, exact=False),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
+    "screen": Method(screen, exact=False),
 }
 ENTROPY: Mapping[str, Method] = {}
 DEPENDENCE: Mapping[str, Method] = {}
