@@ -54,6 +54,12 @@ from narrows.information.manifold_capacity import (
     mmcr_capacity,
     mmcr_loss,
 )
+from narrows.information.auto import auto
+from narrows.information.elliptical import elliptical
+from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.gaussian import gaussian
+from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.label import label
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -67,13 +73,17 @@ from narrows.information.ridge_probe import RidgeProbe
 from narrows.information.swag import SWAGCollector, parameter_mi
 from narrows.information.v_information import v_information
 from narrows.information.plane import InformationPlane, KernelNoise, LayerInformation, compression, layer_information
+from narrows.information.screen import screen
+from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
 
 __all__ = [
     "DEPENDENCE",
     "ENTROPY",
+    "EXTRA_TASKS",
     "MUTUAL_INFORMATION",
     "AdaptiveBins",
     "Bounds",
+    "TASKS",
     "Caution",
     "DSELoss",
     "Estimate",
@@ -122,6 +132,16 @@ __all__ = [
     "ksg",
     "ksg_extrapolated",
     "layer_information",
+    "Task",
+    "auto",
+    "dependence",
+    "elliptical",
+    "entropy",
+    "evaluate",
+    "gaussian",
+    "ksg",
+    "ksg_extrapolated",
+    "label",
     "mixed_ksg",
     "mixture_entropy",
     "mixture_information",
@@ -140,4 +160,5 @@ __all__ = [
     "spectral_clusters",
     "suggest_sigma",
     "suggest_t",
+    "screen",
 ]

@@ -98,6 +98,23 @@ def normal_scores(x: Real) -> Real:
     return np.asarray(ndtri((rankdata(x, axis=0) - 0.5) / len(x)), dtype=np.float64)
 
 
+def centred_ranks(x: Real) -> Real:
+    """Each column's values replaced by twice their rank, less n + 1; ties share their mean rank."""
+    return np.asarray(2 * rankdata(x, axis=0) - (len(x) + 1), dtype=np.float64)
+
+
+def telling(x: Real) -> list[int]:
+    """The columns that are not constant and no monotone image of an earlier one: the others add no information."""
+    seen: set[bytes] = set()
+    kept = []
+    for j, ranks in enumerate(centred_ranks(x).T):
+        rising = ranks if ranks[np.argmax(ranks != 0)] > 0 else -ranks
+        if ranks.any() and (key := (rising + 0.0).tobytes()) not in seen:
+            seen.add(key)
+            kept.append(j)
+    return kept
+
+
 def column_cautions(**sides: Real) -> tuple[Caution, ...]:
     """What is wrong with the columns of the sides: constant, the same as another, heavy-tailed, or tied."""
     found: list[Caution] = []

@@ -27,6 +27,7 @@ from narrows.information.estimate import Caution, MIEstimate, saturation
 from narrows.information.inputs import (
     Real,
     Samples,
+    centred_ranks,
     codes,
     column_cautions,
     columns,
@@ -208,12 +209,22 @@ def _intercept(ks: Real, n: int, d: int) -> Real:
 
 def _apart(a: Real, b: Real, seed: int) -> tuple[Real, Real]:
     """The sides, with noise too small to matter where rows of a side are tied."""
-    joint = np.concatenate([a, b], axis=1)
-    if len(np.unique(a, axis=0)) == len(a) and len(np.unique(b, axis=0)) == len(b):
+    if not (_has_ties(a) or _has_ties(b)):
         return a, b
-    dice = np.random.default_rng(derive(seed, "ties"))
-    noise = _JITTER * dice.standard_normal(joint.shape)
-    return a + noise[:, : a.shape[1]], b + noise[:, a.shape[1] :]
+    return _shaken(a, seed), _shaken(b, seed)
+
+
+def _has_ties(side: Real) -> bool:
+    """Whether two rows are the same, which they are not where a column has no two equal values."""
+    if any(len(np.unique(column)) == len(side) for column in side.T):
+        return False
+    return len(np.unique(side, axis=0)) < len(side)
+
+
+def _shaken(side: Real, seed: int) -> Real:
+    # The noise belongs to the side, not to its place: x and y may change places.
+    dice = np.random.default_rng(derive(seed, "ties", centred_ranks(side).tobytes()))
+    return np.asarray(side + _JITTER * dice.standard_normal(side.shape), dtype=np.float64)
 
 
 def _require(k: int, n: int) -> None:

@@ -11,13 +11,18 @@ from narrows.core.errors import NarrowsError
 from narrows.information.binning import adaptive_binned, binned, binned_entropy, quantile_binned
 from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
+from narrows.information.auto import auto
+from narrows.information.elliptical import elliptical
 from narrows.information.estimate import Estimate, MIEstimate
+from narrows.information.gaussian import gaussian
 from narrows.information.inputs import Samples
 from narrows.information.kde import kde, kde_entropy
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.linear_cka import linear_cka
 from narrows.information.v_information import v_information
 from narrows.information.manifold_capacity import mmcr_capacity
+from narrows.information.label import label
+from narrows.information.screen import screen
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -43,10 +48,15 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "binned": Method(binned),
     "discrete": Method(discrete, takes="codes"),
     "kde": Method(kde, takes="label", symmetric=False),
+    "auto": Method(auto, takes="any", exact=False),
+    "elliptical": Method(elliptical),
+    "gaussian": Method(gaussian),
     "ksg": Method(ksg),
     "ksg_extrapolated": Method(ksg_extrapolated),
+    "label": Method(label, takes="label", symmetric=False, exact=False),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
     "v_information": Method(v_information, takes="any", symmetric=False, exact=False),
+    "screen": Method(screen, exact=False),
 }
 ENTROPY: Mapping[str, Method] = {}
 DEPENDENCE: Mapping[str, Method] = {
