@@ -13,8 +13,11 @@ To add one: write `information/NAME.py` with a function `NAME(x, y, ...) -> MIEs
 mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` if a paper is behind it.
 """
 
+from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.layers import GaussianNoise, LayerInformation, layer_information
+from narrows.information.lossy import lossy
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -24,6 +27,18 @@ from narrows.information.methods import (
     entropy,
     mutual_information,
 )
+from narrows.information.neural import SeparableCritic, infonce, mine, nwj, smile
+from narrows.information.objectives import (
+    dv_bound,
+    infonce_bound,
+    js_objective,
+    mine_objective,
+    nwj_bound,
+    pair_terms,
+    smile_objective,
+)
+from narrows.information.sliced import sliced
+from narrows.information.weighted_entropy import neighbour_weights, weighted_entropy
 
 __all__ = [
     "DEPENDENCE",
@@ -31,13 +46,33 @@ __all__ = [
     "MUTUAL_INFORMATION",
     "Caution",
     "Estimate",
+    "GaussianNoise",
+    "LayerInformation",
     "MIEstimate",
     "Method",
+    "SeparableCritic",
+    "cs_qmi",
     "dependence",
+    "dv_bound",
     "entropy",
+    "infonce",
+    "infonce_bound",
+    "js_objective",
     "ksg",
     "ksg_extrapolated",
+    "layer_information",
+    "lossy",
+    "mine",
+    "mine_objective",
     "mixed_ksg",
     "mutual_information",
+    "neighbour_weights",
+    "nwj",
+    "nwj_bound",
+    "pair_terms",
     "saturation",
+    "sliced",
+    "smile",
+    "smile_objective",
+    "weighted_entropy",
 ]

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
+from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.inputs import Samples
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.lossy import lossy
+from narrows.information.neural import infonce, mine, nwj, smile
+from narrows.information.sliced import sliced
+from narrows.information.weighted_entropy import weighted_entropy
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -35,9 +40,19 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "ksg": Method(ksg),
     "ksg_extrapolated": Method(ksg_extrapolated),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
+    "infonce": Method(infonce, takes="any", symmetric=False, exact=False, slow=True),
+    "lossy": Method(lossy, takes="any"),
+    "mine": Method(mine, takes="any", symmetric=False, exact=False, slow=True),
+    "nwj": Method(nwj, takes="any", symmetric=False, exact=False, slow=True),
+    "smile": Method(smile, takes="any", symmetric=False, exact=False, slow=True),
 }
-ENTROPY: Mapping[str, Method] = {}
-DEPENDENCE: Mapping[str, Method] = {}
+ENTROPY: Mapping[str, Method] = {
+    "weighted_entropy": Method(weighted_entropy),
+}
+DEPENDENCE: Mapping[str, Method] = {
+    "cs_qmi": Method(cs_qmi),
+    "sliced": Method(sliced),
+}
 
 
 def mutual_information(x: Samples, y: Samples, method: str = "auto", **options: Any) -> MIEstimate:
