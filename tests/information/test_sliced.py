@@ -34,15 +34,16 @@ def test_the_closed_form_in_two_columns_is_the_integral():
 
 @pytest.mark.parametrize(("d", "rho"), [(1, 0.8), (2, 0.9), (3, 0.95), (8, 0.99)])
 def test_normal_laws_by_their_formula(d, rho):
-    found = sliced(*correlated(20_000, rho, d), by="gaussian", slices=4000)
-    assert found.value == pytest.approx(truth(rho, d), abs=max(4 * found.standard_error, 1e-3))
+    found = sliced(*correlated(5000, rho, d), by="gaussian", slices=2000)
+    assert found.value == pytest.approx(truth(rho, d), abs=4 * found.standard_error)
     assert found.value == pytest.approx(truth(rho, d), rel=0.1)
 
 
 @pytest.mark.parametrize(("d", "rho"), [(2, 0.9), (3, 0.95)])
 def test_normal_laws_by_neighbours(d, rho):
     found = sliced(*correlated(1500, rho, d), slices=200)
-    assert found.value == pytest.approx(truth(rho, d), abs=0.04)
+    assert found.value == pytest.approx(truth(rho, d), abs=4 * found.standard_error)
+    assert found.standard_error < 0.2 * truth(rho, d)
 
 
 def test_the_same_slices_by_both_ways():
@@ -95,13 +96,13 @@ def test_directions_of_the_two_sides_are_independent():
 def test_the_standard_error_is_the_spread_over_samples_and_slices(by):
     found = [sliced(*correlated(300, 0.9, 2, seed=s), by=by, slices=16, seed=s) for s in range(40)]
     spread = np.std([f.value for f in found], ddof=1)
-    assert np.mean([f.standard_error for f in found]) == pytest.approx(spread, rel=0.4)
+    assert np.mean([f.standard_error for f in found]) == pytest.approx(spread, rel=0.3)
 
 
 def test_rounded_values_and_bad_options():
     x, y = (side.round(1) for side in correlated(300, 0.8, 1))
     assert sliced(x, y, slices=4).has("ties")
-    for option in ({"slices": 3}, {"slices": 0}, {"by": "kernel"}, {"k": 300}, {"k": 0}):
+    for option in ({"slices": 5}, {"slices": 2}, {"by": "kernel"}, {"k": 300}, {"k": 0}):
         with pytest.raises(DataError):
             sliced(x, y, **option)
     with pytest.raises(DataError, match="labels"):

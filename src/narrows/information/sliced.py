@@ -16,7 +16,6 @@ import math
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import digamma
 
 from narrows.core.cite import Reference, cites, register_reference
@@ -51,21 +50,25 @@ def sliced(x: Samples, y: Samples, *, by: By = "ksg", slices: int = 64, k: int =
     """
     a, b = pair(x, y, least=4)
     refuse_labels("sliced", x=x, y=y)
-    if slices < 2 or slices % 2:
-        raise DataError(f"slices must be an even number from 2 on, got {slices}")
+    if slices < 4 or slices % 2:
+        raise DataError(f"slices must be an even number from 4 on, got {slices}")
     if by not in ("ksg", "gaussian"):
         raise DataError(f"slices are measured by 'ksg' or 'gaussian', got {by!r}")
     if by == "ksg" and not 1 <= k < len(a):
         raise DataError(f"k must lie between 1 and n - 1 = {len(a) - 1}, got {k}")
     cautions = column_cautions(x=a, y=b)
     theta, phi = _directions(a.shape[1], b.shape[1], slices, seed)
-    u, v = standardised(standardised(a) @ theta), standardised(standardised(b) @ phi)
-    if by == "gaussian":
-        values, of_rows = _gaussian(u, v)
-    else:
-        values, of_rows = _ksg(u, v, k, seed)
+    a, b = standardised(a), standardised(b)
+    values, of_rows = np.empty(slices), np.zeros(len(a))
+    dice = np.random.default_rng(derive(seed, "ties"))
+    for i in range(slices):
+        u, v = standardised(a @ theta[:, i : i + 1]), standardised(b @ phi[:, i : i + 1])
+        values[i], terms = _gaussian(u[:, 0], v[:, 0]) if by == "gaussian" else _ksg(u, v, k, dice)
+        of_rows += terms / slices
     value = float(values.mean())
-    variances = of_rows.var(ddof=1) / len(a), values.var(ddof=1) / slices
+    # The two ways round of a pair of directions are not independent.
+    drawn = values.reshape(2, -1).mean(axis=0) if a.shape[1] == b.shape[1] else values
+    variances = of_rows.var(ddof=1) / len(a), drawn.var(ddof=1) / len(drawn)
     return Estimate(
         value,
         "sliced",
@@ -100,25 +103,19 @@ def _sphere(d: int, count: int, seed: int, *keys: object) -> Real:
     return np.asarray(normal / np.linalg.norm(normal, axis=0), dtype=np.float64)
 
 
-def _gaussian(u: Real, v: Real) -> tuple[Real, Real]:
-    """Values of the slices, and each row's influence on their mean."""
-    r = np.clip((u * v).mean(axis=0), -1 + 1e-12, 1 - 1e-12)
-    slope = r / (1 - r**2)
-    of_rows = ((u * v - r * (u**2 + v**2) / 2) * slope).mean(axis=1)
-    return np.asarray(-0.5 * np.log1p(-(r**2)), dtype=np.float64), np.asarray(of_rows, dtype=np.float64)
+def _gaussian(u: Real, v: Real) -> tuple[float, Real]:
+    """The value of a slice, and each row's influence on it."""
+    r = float(np.clip((u * v).mean(), -1 + 1e-12, 1 - 1e-12))
+    influence = (u * v - r * (u**2 + v**2) / 2) * r / (1 - r**2)
+    return -0.5 * math.log1p(-(r**2)), np.asarray(influence, dtype=np.float64)
 
 
-def _ksg(u: Real, v: Real, k: int, seed: int) -> tuple[Real, NDArray[np.float64]]:
-    n, slices = u.shape
-    dice = np.random.default_rng(derive(seed, "ties"))
-    values, of_rows = np.empty(slices), np.zeros(n)
-    for i in range(slices):
-        sides = [_apart(side[:, i : i + 1], dice) for side in (u, v)]
-        _, in_x, in_y = neighbour_counts(*sides, [k])
-        terms = digamma(k) + digamma(n) - digamma(in_x[:, 0] + 1) - digamma(in_y[:, 0] + 1)
-        values[i] = terms.mean()
-        of_rows += terms / slices
-    return values, of_rows
+def _ksg(u: Real, v: Real, k: int, dice: np.random.Generator) -> tuple[float, Real]:
+    """The value of a slice, and each row's term in it."""
+    n = len(u)
+    _, in_x, in_y = neighbour_counts(_apart(u, dice), _apart(v, dice), [k])
+    terms = digamma(k) + digamma(n) - digamma(in_x[:, 0] + 1) - digamma(in_y[:, 0] + 1)
+    return float(terms.mean()), np.asarray(terms, dtype=np.float64)
 
 
 def _apart(side: Real, dice: np.random.Generator) -> Real:
