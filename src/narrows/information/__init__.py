@@ -24,6 +24,7 @@ from narrows.information.diffusion_spectral import (
     suggest_sigma,
     suggest_t,
 )
+from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.feature_complexity import FeatureComplexity, feature_complexity, head_importance, learned_at
 from narrows.information.generalization_bound import (
@@ -60,6 +61,8 @@ from narrows.information.estimate import Caution, Estimate, MIEstimate, saturati
 from narrows.information.gaussian import gaussian
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.label import label
+from narrows.information.layers import GaussianNoise, LayerInformation, layer_information
+from narrows.information.lossy import lossy
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -75,6 +78,18 @@ from narrows.information.v_information import v_information
 from narrows.information.plane import InformationPlane, KernelNoise, LayerInformation, compression, layer_information
 from narrows.information.screen import screen
 from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
+from narrows.information.neural import SeparableCritic, infonce, mine, nwj, smile
+from narrows.information.objectives import (
+    dv_bound,
+    infonce_bound,
+    js_objective,
+    mine_objective,
+    nwj_bound,
+    pair_terms,
+    smile_objective,
+)
+from narrows.information.sliced import sliced
+from narrows.information.weighted_entropy import neighbour_weights, weighted_entropy
 
 __all__ = [
     "DEPENDENCE",
@@ -90,6 +105,8 @@ __all__ = [
     "FeatureComplexity",
     "GeneralizationBound",
     "MIConstraint",
+    "GaussianNoise",
+    "LayerInformation",
     "MIEstimate",
     "MMCRLoss",
     "MMCRMomentumLoss",
@@ -142,6 +159,20 @@ __all__ = [
     "ksg",
     "ksg_extrapolated",
     "label",
+    "SeparableCritic",
+    "cs_qmi",
+    "dependence",
+    "dv_bound",
+    "entropy",
+    "infonce",
+    "infonce_bound",
+    "js_objective",
+    "ksg",
+    "ksg_extrapolated",
+    "layer_information",
+    "lossy",
+    "mine",
+    "mine_objective",
     "mixed_ksg",
     "mixture_entropy",
     "mixture_information",
@@ -161,4 +192,13 @@ __all__ = [
     "suggest_sigma",
     "suggest_t",
     "screen",
+    "neighbour_weights",
+    "nwj",
+    "nwj_bound",
+    "pair_terms",
+    "saturation",
+    "sliced",
+    "smile",
+    "smile_objective",
+    "weighted_entropy",
 ]

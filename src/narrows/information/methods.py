@@ -13,6 +13,7 @@ from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
 from narrows.information.auto import auto
 from narrows.information.elliptical import elliptical
+from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.gaussian import gaussian
 from narrows.information.inputs import Samples
@@ -23,6 +24,10 @@ from narrows.information.v_information import v_information
 from narrows.information.manifold_capacity import mmcr_capacity
 from narrows.information.label import label
 from narrows.information.screen import screen
+from narrows.information.lossy import lossy
+from narrows.information.neural import infonce, mine, nwj, smile
+from narrows.information.sliced import sliced
+from narrows.information.weighted_entropy import weighted_entropy
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -78,6 +83,19 @@ DEPENDENCE: Mapping[str, Method] = {
         diffusion_spectral_information, takes="label", symmetric=False, exact=False
     ),
     "mmcr_capacity": Method(mmcr_capacity, takes="label", symmetric=False),
+}
+    "infonce": Method(infonce, takes="any", symmetric=False, exact=False, slow=True),
+    "lossy": Method(lossy, takes="any"),
+    "mine": Method(mine, takes="any", symmetric=False, exact=False, slow=True),
+    "nwj": Method(nwj, takes="any", symmetric=False, exact=False, slow=True),
+    "smile": Method(smile, takes="any", symmetric=False, exact=False, slow=True),
+}
+ENTROPY: Mapping[str, Method] = {
+    "weighted_entropy": Method(weighted_entropy),
+}
+DEPENDENCE: Mapping[str, Method] = {
+    "cs_qmi": Method(cs_qmi),
+    "sliced": Method(sliced),
 }
 
 
