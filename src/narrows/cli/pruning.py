@@ -118,7 +118,7 @@ def prune(
                     out=out,
                     evaluation=evaluation,
                     resume=resume,
-                    command=_command(arguments, resume=False),
+                    command=command_line(arguments, resume=False),
                     watcher=watcher,
                     columns=columns(text=text, text_pair=text_pair, label=label, task=task),
                     method=method,
@@ -150,7 +150,7 @@ def _show(record: dict[str, Any], out: Path, as_json: bool) -> None:
     print_facts({"checkpoint": out, "report": out / "report.html"})
 
 
-def _command(arguments: list[str], *, resume: bool) -> str:
+def command_line(arguments: list[str], *, resume: bool) -> str:
     """The command line of a run, as one can type it."""
     given = [word for word in arguments if word != "--resume"]
     return shlex.join(["narrows", *given, *(["--resume"] if resume else [])])
@@ -165,7 +165,7 @@ def _finished(out: Path, arguments: list[str]) -> dict[str, Any] | None:
     if not (out / RECORD).is_file():
         return None
     record = read_record(out)
-    if record["command"] != _command(arguments, resume=False):
+    if record["command"] != command_line(arguments, resume=False):
         return None
     shutil.rmtree(_work(out), ignore_errors=True)
     return record
@@ -176,4 +176,4 @@ def _stopped(stop: BaseException, out: Path, arguments: list[str]) -> Stopped:
     if not (_work(out) / "run.json").exists():
         return Stopped("stopped before anything was done", None)
     done = f"stopped after step {stop.step} of {stop.total}" if isinstance(stop, Interrupted) else "stopped"
-    return Stopped(done, _command(arguments, resume=True))
+    return Stopped(done, command_line(arguments, resume=True))

@@ -14,26 +14,7 @@ mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` i
 """
 
 from narrows.information.activations import layer_activations
-from narrows.information.encoder_mi import encoder_mi, feature_mi, noise_levels
-from narrows.information.diffusion_spectral import (
-    DSELoss,
-    diffusion_spectral_entropy,
-    diffusion_spectral_information,
-    median_distance,
-    spectral_clusters,
-    suggest_sigma,
-    suggest_t,
-)
-from narrows.information.cauchy_schwarz import cs_qmi
-from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
-from narrows.information.feature_complexity import FeatureComplexity, feature_complexity, head_importance, learned_at
-from narrows.information.generalization_bound import (
-    GeneralizationBound,
-    MIConstraint,
-    generalization_bound,
-    loss_factor,
-    parameter_bound,
-)
+from narrows.information.auto import auto
 from narrows.information.binning import (
     AdaptiveBins,
     FixedBins,
@@ -43,26 +24,35 @@ from narrows.information.binning import (
     binned_entropy,
     quantile_binned,
 )
+from narrows.information.diffusion_spectral import (
+    DSELoss,
+    diffusion_spectral_entropy,
+    diffusion_spectral_information,
+    median_distance,
+    spectral_clusters,
+    suggest_sigma,
+    suggest_t,
+)
 from narrows.information.discrete import discrete, discrete_entropy
+from narrows.information.elliptical import elliptical
+from narrows.information.encoder_mi import encoder_mi, feature_mi, noise_levels
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.feature_complexity import FeatureComplexity, feature_complexity, head_importance, learned_at
+from narrows.information.gaussian import gaussian
+from narrows.information.generalization_bound import (
+    GeneralizationBound,
+    MIConstraint,
+    generalization_bound,
+    loss_factor,
+    parameter_bound,
+)
 from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
-from narrows.information.linear_cka import linear_cka
-from narrows.information.manifold_capacity import (
-    MMCRLoss,
-    MMCRMomentumLoss,
-    ema_update,
-    mmcr_capacity,
-    mmcr_loss,
-)
-from narrows.information.auto import auto
-from narrows.information.elliptical import elliptical
-from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
-from narrows.information.gaussian import gaussian
-from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.label import label
-from narrows.information.layers import GaussianNoise, LayerInformation, layer_information
+from narrows.information.layers import GaussianNoise
+from narrows.information.linear_cka import linear_cka
 from narrows.information.lossy import lossy
+from narrows.information.manifold_capacity import MMCRLoss, MMCRMomentumLoss, ema_update, mmcr_capacity, mmcr_loss
 from narrows.information.methods import (
     DEPENDENCE,
     ENTROPY,
@@ -72,12 +62,6 @@ from narrows.information.methods import (
     entropy,
     mutual_information,
 )
-from narrows.information.ridge_probe import RidgeProbe
-from narrows.information.swag import SWAGCollector, parameter_mi
-from narrows.information.v_information import v_information
-from narrows.information.plane import InformationPlane, KernelNoise, LayerInformation, compression, layer_information
-from narrows.information.screen import screen
-from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
 from narrows.information.neural import SeparableCritic, infonce, mine, nwj, smile
 from narrows.information.objectives import (
     dv_bound,
@@ -88,7 +72,14 @@ from narrows.information.objectives import (
     pair_terms,
     smile_objective,
 )
+from narrows.information.plane import InformationPlane, KernelNoise, LayerInformation, compression, layer_information
+from narrows.information.ridge_probe import RidgeProbe
+from narrows.information.screen import screen
 from narrows.information.sliced import sliced
+from narrows.information.swag import SWAGCollector, parameter_mi
+from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
+from narrows.information.track import Moment, Tracker, named, principal, reservoir, track
+from narrows.information.v_information import v_information
 from narrows.information.weighted_entropy import neighbour_weights, weighted_entropy
 
 __all__ = [
@@ -96,109 +87,96 @@ __all__ = [
     "ENTROPY",
     "EXTRA_TASKS",
     "MUTUAL_INFORMATION",
+    "TASKS",
     "AdaptiveBins",
     "Bounds",
-    "TASKS",
     "Caution",
     "DSELoss",
     "Estimate",
     "FeatureComplexity",
-    "GeneralizationBound",
-    "MIConstraint",
+    "FixedBins",
     "GaussianNoise",
+    "GeneralizationBound",
+    "InformationPlane",
+    "KernelNoise",
     "LayerInformation",
+    "MIConstraint",
     "MIEstimate",
     "MMCRLoss",
     "MMCRMomentumLoss",
     "Method",
+    "Moment",
+    "QuantileBins",
     "RidgeProbe",
     "SWAGCollector",
-    "dependence",
-    "encoder_mi",
-    "diffusion_spectral_entropy",
-    "diffusion_spectral_information",
-    "ema_update",
-    "entropy",
-    "feature_complexity",
-    "feature_mi",
-    "generalization_bound",
-    "head_importance",
-    "ksg",
-    "ksg_extrapolated",
-    "layer_activations",
-    "learned_at",
-    "linear_cka",
-    "loss_factor",
-    "FixedBins",
-    "InformationPlane",
-    "KernelNoise",
-    "LayerInformation",
-    "MIEstimate",
-    "Method",
-    "QuantileBins",
+    "SeparableCritic",
+    "Task",
+    "Tracker",
     "adaptive_binned",
+    "auto",
     "binned",
     "binned_entropy",
     "compression",
     "dependence",
+    "diffusion_spectral_entropy",
+    "diffusion_spectral_information",
     "discrete",
     "discrete_entropy",
+    "dv_bound",
+    "elliptical",
+    "ema_update",
+    "encoder_mi",
     "entropy",
+    "evaluate",
+    "feature_complexity",
+    "feature_mi",
+    "gaussian",
+    "generalization_bound",
+    "head_importance",
+    "infonce",
+    "infonce_bound",
+    "js_objective",
     "kde",
     "kde_entropy",
     "ksg",
     "ksg_extrapolated",
-    "layer_information",
-    "Task",
-    "auto",
-    "dependence",
-    "elliptical",
-    "entropy",
-    "evaluate",
-    "gaussian",
-    "ksg",
-    "ksg_extrapolated",
     "label",
-    "SeparableCritic",
-    "cs_qmi",
-    "dependence",
-    "dv_bound",
-    "entropy",
-    "infonce",
-    "infonce_bound",
-    "js_objective",
-    "ksg",
-    "ksg_extrapolated",
+    "layer_activations",
     "layer_information",
+    "learned_at",
+    "linear_cka",
+    "loss_factor",
     "lossy",
+    "median_distance",
     "mine",
     "mine_objective",
     "mixed_ksg",
     "mixture_entropy",
     "mixture_information",
-    "median_distance",
-    "mixed_ksg",
     "mmcr_capacity",
     "mmcr_loss",
     "mutual_information",
-    "noise_levels",
-    "parameter_bound",
-    "parameter_mi",
-    "noise_variance",
-    "quantile_binned",
-    "saturation",
-    "v_information",
-    "spectral_clusters",
-    "suggest_sigma",
-    "suggest_t",
-    "screen",
+    "named",
     "neighbour_weights",
+    "noise_levels",
+    "noise_variance",
     "nwj",
     "nwj_bound",
     "pair_terms",
+    "parameter_bound",
+    "parameter_mi",
+    "principal",
+    "quantile_binned",
+    "reservoir",
     "saturation",
+    "screen",
     "sliced",
     "smile",
     "smile_objective",
+    "spectral_clusters",
+    "suggest_sigma",
+    "suggest_t",
+    "track",
+    "v_information",
     "weighted_entropy",
 ]

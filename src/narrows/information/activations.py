@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -23,9 +23,9 @@ def layer_activations(
 ) -> dict[str, Tensor]:
     """The outputs of the named modules over all batches, as float32 on the CPU of shape (n, d), in evaluation mode.
 
-    `pool` "mean" averages images (n, channels, height, width) over places and tokens (n, tokens, d) over tokens,
-    padding included (leave it out of the batches); "flat" keeps every number. `call` runs the model on one batch. Modes
-    of the modules are restored. Raises ModelError for unknown names and for modules that do not answer with one tensor
+    `pool` "mean" averages images (n, channels, height, width) over places and tokens (n, tokens, d) over tokens, those
+    of the batch's "attention_mask" if it is a mapping that has one; "flat" keeps every number. `call` runs the model on
+    one batch. Modes of the modules are restored. Raises ModelError for unknown names and for modules that do not answer with one tensor
     a batch, and DataError where there are no batches.
     """
     modules = dict(model.named_modules())
@@ -39,17 +39,18 @@ def layer_activations(
             tensor = output[0] if isinstance(output, tuple) and output else output
             if not isinstance(tensor, Tensor):
                 raise ModelError(f"{name!r} answers with {type(output).__name__}, not with a tensor")
-            found[name].append(_pooled(tensor.detach(), pool).float().cpu())
+            found[name].append(_pooled(tensor.detach(), pool, mask).float().cpu())
 
         return keep
 
     modes = {name: module.training for name, module in modules.items()}
     handles = [modules[name].register_forward_hook(hook(name)) for name in found]
-    count = 0
+    count, mask = 0, None
     try:
         model.eval()
         with torch.no_grad():
             for batch in batches:
+                mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
                 call(model, batch)
                 count += 1
     finally:
@@ -65,9 +66,12 @@ def layer_activations(
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def _pooled(tensor: Tensor, pool: Pool) -> Tensor:
+def _pooled(tensor: Tensor, pool: Pool, mask: Tensor | None) -> Tensor:
     if tensor.ndim < 2:
         raise ModelError(f"a layer answered with the shape {tuple(tensor.shape)}, expected rows first")
     if pool == "flat" or tensor.ndim == 2:
         return tensor.flatten(1)
+    if mask is not None and tensor.ndim == 3 and tensor.shape[:2] == mask.shape:
+        share = mask.to(tensor) / mask.sum(dim=1, keepdim=True)
+        return torch.einsum("nt,ntd->nd", share, tensor)
     return tensor.mean(dim=1) if tensor.ndim == 3 else tensor.flatten(2).mean(dim=2)

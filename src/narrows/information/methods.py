@@ -8,25 +8,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
-from narrows.information.binning import adaptive_binned, binned, binned_entropy, quantile_binned
-from narrows.information.discrete import discrete, discrete_entropy
-from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
 from narrows.information.auto import auto
+from narrows.information.binning import adaptive_binned, binned, binned_entropy, quantile_binned
+from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
+from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.elliptical import elliptical
-from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.gaussian import gaussian
 from narrows.information.inputs import Samples
 from narrows.information.kde import kde, kde_entropy
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
-from narrows.information.linear_cka import linear_cka
-from narrows.information.v_information import v_information
-from narrows.information.manifold_capacity import mmcr_capacity
 from narrows.information.label import label
-from narrows.information.screen import screen
+from narrows.information.linear_cka import linear_cka
 from narrows.information.lossy import lossy
+from narrows.information.manifold_capacity import mmcr_capacity
 from narrows.information.neural import infonce, mine, nwj, smile
+from narrows.information.screen import screen
 from narrows.information.sliced import sliced
+from narrows.information.v_information import v_information
 from narrows.information.weighted_entropy import weighted_entropy
 
 Takes = Literal["real", "codes", "any", "label"]
@@ -49,52 +48,39 @@ class Method:
 
 
 MUTUAL_INFORMATION: Mapping[str, Method] = {
+    "auto": Method(auto, takes="any", exact=False),
     "adaptive_binned": Method(adaptive_binned),
     "binned": Method(binned),
     "discrete": Method(discrete, takes="codes"),
-    "kde": Method(kde, takes="label", symmetric=False),
-    "auto": Method(auto, takes="any", exact=False),
     "elliptical": Method(elliptical),
     "gaussian": Method(gaussian),
+    "infonce": Method(infonce, takes="any", symmetric=False, exact=False, slow=True),
+    "kde": Method(kde, takes="label", symmetric=False),
     "ksg": Method(ksg),
     "ksg_extrapolated": Method(ksg_extrapolated),
     "label": Method(label, takes="label", symmetric=False, exact=False),
+    "lossy": Method(lossy, takes="any"),
+    "mine": Method(mine, takes="any", symmetric=False, exact=False, slow=True),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
-    "v_information": Method(v_information, takes="any", symmetric=False, exact=False),
-    "screen": Method(screen, exact=False),
-}
-ENTROPY: Mapping[str, Method] = {}
-DEPENDENCE: Mapping[str, Method] = {
-    "linear_cka": Method(linear_cka),
-}
+    "nwj": Method(nwj, takes="any", symmetric=False, exact=False, slow=True),
     "quantile_binned": Method(quantile_binned),
+    "screen": Method(screen, exact=False),
+    "smile": Method(smile, takes="any", symmetric=False, exact=False, slow=True),
+    "v_information": Method(v_information, takes="any", symmetric=False, exact=False),
 }
 ENTROPY: Mapping[str, Method] = {
     "binned_entropy": Method(binned_entropy),
+    "diffusion_spectral_entropy": Method(diffusion_spectral_entropy),
     "discrete_entropy": Method(discrete_entropy, takes="codes"),
     "kde_entropy": Method(kde_entropy),
-}
-DEPENDENCE: Mapping[str, Method] = {}
-ENTROPY: Mapping[str, Method] = {
-    "diffusion_spectral_entropy": Method(diffusion_spectral_entropy),
+    "weighted_entropy": Method(weighted_entropy),
 }
 DEPENDENCE: Mapping[str, Method] = {
     "diffusion_spectral_information": Method(
         diffusion_spectral_information, takes="label", symmetric=False, exact=False
     ),
+    "linear_cka": Method(linear_cka),
     "mmcr_capacity": Method(mmcr_capacity, takes="label", symmetric=False),
-}
-    "infonce": Method(infonce, takes="any", symmetric=False, exact=False, slow=True),
-    "lossy": Method(lossy, takes="any"),
-    "mine": Method(mine, takes="any", symmetric=False, exact=False, slow=True),
-    "nwj": Method(nwj, takes="any", symmetric=False, exact=False, slow=True),
-    "smile": Method(smile, takes="any", symmetric=False, exact=False, slow=True),
-}
-ENTROPY: Mapping[str, Method] = {
-    "weighted_entropy": Method(weighted_entropy),
-}
-DEPENDENCE: Mapping[str, Method] = {
-    "cs_qmi": Method(cs_qmi),
     "sliced": Method(sliced),
 }
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from narrows.core.errors import NarrowsError
-from narrows.report import compare, pictures, view, words
+from narrows.report import compare, measured, pictures, view, words
 
 SHOWN, MOST = 6, 60  # examples per direction: open at once, and at all
 
@@ -102,5 +102,34 @@ def compare_report(records: Sequence[Mapping[str, Any]], names: Sequence[str] | 
         .render(
             sections=compare.sections(records, names),
             runs=len(records),
+        )
+    )
+
+
+def render_measurement(record: Mapping[str, Any]) -> str:
+    """What the layers of one or two models keep, as a self-contained HTML page.
+
+    Args:
+        record: what `narrows measure --json` prints.
+
+    Raises:
+        NarrowsError: this is no record of a measurement.
+    """
+    measured.check(record)
+    return (
+        _environment()
+        .get_template("measure.html.j2")
+        .render(
+            record=record,
+            headline=measured.headline(record),
+            legend=measured.legend(record),
+            profiles=measured.profiles(record),
+            layers=[measured.short(name) for name in record["models"][0]["layers"]],
+            plane=measured.the_plane(record),
+            over_time=measured.over_time(record),
+            spectra=measured.spectra(record),
+            cautions=measured.cautions(record),
+            facts=view.facts(record["environment"]),
+            duration=words.duration(record["seconds"]),
         )
     )

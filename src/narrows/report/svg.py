@@ -75,6 +75,14 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Plane:
+    """A finished picture of marks that move, and where each of them is at each moment (None: nowhere)."""
+
+    markup: Markup
+    places: list[list[tuple[float, float] | None]]
+
+
+@dataclass(frozen=True)
 class _Canvas:
     """The plotting area of a chart `width` x `height` units large."""
 
@@ -225,6 +233,33 @@ def line_chart(
     if marker:
         parts.append(_line("now", canvas.right, canvas.right, TOP, canvas.floor))
     return Chart(canvas.finish(parts, alternative), x, LEFT, canvas.right)
+
+
+def plane(
+    x: Axis, y: Axis, tracks: Sequence[Sequence[tuple[float, float] | None]], names: Sequence[str], alternative: str
+) -> Plane:
+    """Marks on two axes at their last place, with their paths; a script may move those of class `moving`."""
+    canvas = _Canvas(x, y, width=720, height=380)
+    parts = canvas.frame()
+    places: list[list[tuple[float, float] | None]] = []
+    for i, (track, name) in enumerate(zip(tracks, names, strict=True)):
+        shade = f"shade s{round(9 * i / max(1, len(tracks) - 1))}"
+        at = [None if p is None else (round(canvas.px(p[0]), 1), round(canvas.py(p[1]), 1)) for p in track]
+        places.append(at)
+        known = [p for p in track if p is not None]
+        if not known:
+            continue
+        if len(known) > 1:
+            parts.append(Markup('<path class="line thin {}" d="{}"/>').format(shade, canvas.path(known)))
+        end_x, end_y = canvas.px(known[-1][0]), canvas.py(known[-1][1])
+        parts.append(
+            Markup(
+                '<g class="moving" data-mark="{}" transform="translate({:.1f} {:.1f})">'
+                '<circle class="dot {}" r="6" tabindex="0" data-tip="{}"/>'
+                '<text class="name" x="9" y="4">{}</text></g>'
+            ).format(i, end_x, end_y, shade, name, name.removeprefix("layer "))
+        )
+    return Plane(canvas.finish(parts, alternative, " wide"), places)
 
 
 def scatter(

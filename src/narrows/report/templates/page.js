@@ -23,6 +23,43 @@
   document.addEventListener("focusout", hide);
   window.addEventListener("scroll", hide, { passive: true });
 
+  const play = (slider, button, count, draw) => {
+    let timer = 0;
+    const stop = () => { window.clearInterval(timer); timer = 0; button.textContent = "Play"; };
+    slider.addEventListener("input", () => { stop(); draw(); });
+    button.addEventListener("click", () => {
+      if (timer) { stop(); return; }
+      if (Number(slider.value) >= count - 1) slider.value = 0;
+      button.textContent = "Pause";
+      draw();
+      timer = window.setInterval(() => {
+        slider.value = Number(slider.value) + 1;
+        draw();
+        if (Number(slider.value) >= count - 1) stop();
+      }, 6000 / count);
+    });
+    window.addEventListener("beforeprint", () => { stop(); slider.value = count - 1; draw(); });
+    draw();
+  };
+
+  const moves = document.getElementById("plane-data");
+  if (moves) {
+    const { steps, tracks } = JSON.parse(moves.textContent);
+    const slider = document.getElementById("plane-step");
+    const output = document.getElementById("plane-now");
+    const marks = [...document.querySelectorAll("#plane [data-mark]")];
+    play(slider, document.getElementById("plane-play"), steps.length, () => {
+      const at = Number(slider.value);
+      for (const mark of marks) {
+        const place = tracks[Number(mark.dataset.mark)][at];
+        mark.style.display = place ? "" : "none";
+        if (place) mark.setAttribute("transform", `translate(${place[0]} ${place[1]})`);
+      }
+      output.textContent = `step ${steps[at].toLocaleString("en-US")}`;
+      slider.setAttribute("aria-valuetext", output.textContent);
+    });
+  }
+
   const source = document.getElementById("information-data");
   if (!source) return;
   const info = JSON.parse(source.textContent);
@@ -52,20 +89,5 @@
     output.textContent = `step ${step.toLocaleString("en-US")}`;
     slider.setAttribute("aria-valuetext", output.textContent);
   };
-  let timer = 0;
-  const stop = () => { window.clearInterval(timer); timer = 0; button.textContent = "Play"; };
-  slider.addEventListener("input", () => { stop(); draw(); });
-  button.addEventListener("click", () => {
-    if (timer) { stop(); return; }
-    if (Number(slider.value) >= info.steps.length - 1) slider.value = 0;
-    button.textContent = "Pause";
-    draw();
-    timer = window.setInterval(() => {
-      slider.value = Number(slider.value) + 1;
-      draw();
-      if (Number(slider.value) >= info.steps.length - 1) stop();
-    }, 6000 / info.steps.length);
-  });
-  window.addEventListener("beforeprint", () => { stop(); slider.value = info.steps.length - 1; draw(); });
-  draw();
+  play(slider, button, info.steps.length, draw);
 })();
