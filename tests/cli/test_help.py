@@ -13,7 +13,7 @@ from narrows import __version__
 from narrows.cli import pruning
 from narrows.road import Options
 
-COMMANDS = ["inspect", "prune", "evaluate", "compare", "cite", "papers"]
+COMMANDS = ["inspect", "prune", "measure", "evaluate", "compare", "cite", "papers"]
 HEAVY = {"torch", "transformers", "numpy", "scipy", "pandas", "datasets", "matplotlib", "rich"}
 
 

@@ -24,3 +24,8 @@ def make_record() -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="session")
 def variants() -> dict[str, dict[str, Any]]:
     return _load().make_variants()
+
+
+@pytest.fixture(scope="session")
+def make_measurement() -> Callable[..., dict[str, Any]]:
+    return _load().make_measurement

@@ -155,6 +155,52 @@ def make_record(**over: Any) -> dict[str, Any]:
     return copy.deepcopy({**record, **over})
 
 
+def make_measurement(models: int = 2, moments: int = 5) -> dict[str, Any]:
+    """A record of `narrows measure`: four layers, the last of which has no estimate of its input."""
+    layers = ["bert.embeddings.LayerNorm", *(f"bert.encoder.layer.{i}" for i in range(3))]
+
+    def estimate(value: float, error: float | None = None, **over: Any) -> dict[str, Any]:
+        return {"value": value, "standard_error": error, "unit": "nats", "kind": "point", "cautions": [], **over}
+
+    def values(grown: float) -> dict[str, list[dict[str, Any]]]:
+        noisy = [{"trouble": "saturated", "text": "6.9 of at most 6.9 nats: the rows limit this"}]
+        known = [estimate(6.0 - grown * i, cautions=noisy if i == 0 else []) for i in range(3)]
+        return {
+            "label": [estimate(grown * 0.1 * i, 0.02) for i in range(4)],
+            "input": [*known, {"error": "flat"}],
+            "spectrum": [estimate(5.0 - i) for i in range(4)],
+        }
+
+    def moment(step: int, grown: float) -> dict[str, Any]:
+        table = values(grown)
+        found = {name: {k: table[k][i] for k in table} for i, name in enumerate(layers)}
+        return {"step": step, "seconds": 1.0, "layers": found}
+
+    return {
+        "schema": 1,
+        "kind": "measurement",
+        "command": "narrows measure small --data reviews.csv",
+        "started": "2026-01-01T00:00:00+00:00",
+        "seconds": 12.0,
+        "environment": make_record()["environment"],
+        "seed": 0,
+        "data": {"name": "reviews.csv", "task": "classification", "rows": 1000, "label_entropy": 0.69},
+        "measures": ["label", "input", "spectrum"],
+        "columns": 32,
+        "models": [
+            {
+                "name": f"model {i}",
+                "class": "BertModel",
+                "layers": layers,
+                "values": values(1.0),
+                "spectra": [[0.5, 0.3, 0.1, 0.1], [0.97, 0.01, 0.01, 0.01], [0.2, 0.2, 0.2, 0.2], [1.0, 0.0, 0.0, 0.0]],
+            }
+            for i in range(models)
+        ],
+        "moments": [moment(100 * i, i / max(1, moments - 1)) for i in range(moments)],
+    }
+
+
 def make_variants() -> dict[str, dict[str, Any]]:
     """The corners: each is a whole record."""
     full = make_record()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from matplotlib import image
 
-from narrows.report import compare_report, render_report
+from narrows.report import compare_report, render_measurement, render_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(
@@ -41,6 +41,15 @@ Promise.all(pages.map(([name, html, width]) => new Promise((done) => {
       found.end = read();
       slider.value = 0;
       slider.dispatchEvent(new Event("input", { bubbles: true }));
+      found.start = read();
+    }
+    const mover = page.getElementById("plane-step");
+    if (mover) {
+      const read = () => ({ step: page.getElementById("plane-now").textContent,
+        at: page.querySelector("[data-mark='1']").getAttribute("transform") });
+      found.end = read();
+      mover.value = 0;
+      mover.dispatchEvent(new Event("input", { bubbles: true }));
       found.start = read();
     }
     const cell = page.querySelector("[data-tip]");
@@ -76,11 +85,20 @@ def poisoned(value: Any) -> Any:
 
 
 def test_pages_run_without_errors_and_data_never_runs(
-    tmp_path: Path, make_record: Callable[..., dict[str, Any]], variants: dict[str, dict[str, Any]]
+    tmp_path: Path,
+    make_record: Callable[..., dict[str, Any]],
+    make_measurement: Callable[..., dict[str, Any]],
+    variants: dict[str, dict[str, Any]],
 ) -> None:
     pages = [(name, render_report(record), 1200) for name, record in variants.items()]
     pages += [("narrow", render_report(variants["full"]), 480), ("phone", render_report(variants["removed"]), 360)]
     pages.append(("compare", compare_report(list(variants.values())), 480))
+    for name, width in (("measured", 1200), ("measured on a phone", 360)):
+        pages.append((name, render_measurement(make_measurement()), width))
+    evil_layers = make_measurement(1)
+    evil_layers |= {"command": POISON, "data": evil_layers["data"] | {"name": POISON}}
+    evil_layers["models"][0]["name"] = POISON
+    pages.append(("evil measurement", render_measurement(evil_layers), 480))
     evil = poisoned(make_record())
     pages += [("evil", render_report(evil), 480), ("evil compare", compare_report([evil], names=[POISON]), 480)]
     harness = tmp_path / "harness.html"
@@ -97,6 +115,10 @@ def test_pages_run_without_errors_and_data_never_runs(
         assert item["script"], name
         assert item["tip"], name
         assert item["wide"] <= 0, name
+
+    moved = found["measured"]
+    assert (moved["start"]["step"], moved["end"]["step"]) == ("step 0", "step 400")
+    assert moved["start"]["at"] != moved["end"]["at"]
 
     info = variants["full"]["information"]["layers"]
     peak = max(v for layer in info for v in layer["ffn"])

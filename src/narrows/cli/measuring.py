@@ -28,7 +28,7 @@ def measure(
     measures: Annotated[
         list[str] | None,
         typer.Option(
-            help="label, input, spectrum, or the name of an estimator of narrows.information; may be given several times."
+            help="label, input, spectrum, or an estimator of narrows.information; may be given several times."
         ),
     ] = None,
     during_training: Annotated[

@@ -25,8 +25,8 @@ def layer_activations(
 
     `pool` "mean" averages images (n, channels, height, width) over places and tokens (n, tokens, d) over tokens, those
     of the batch's "attention_mask" if it is a mapping that has one; "flat" keeps every number. `call` runs the model on
-    one batch. Modes of the modules are restored. Raises ModelError for unknown names and for modules that do not answer with one tensor
-    a batch, and DataError where there are no batches.
+    one batch. Modes of the modules are restored. Raises ModelError for unknown names and for modules that do not answer
+    with one tensor a batch, and DataError where there are no batches.
     """
     modules = dict(model.named_modules())
     unknown = [name for name in layers if name not in modules]

@@ -29,6 +29,7 @@ from narrows.transformer.checkpoint import LoadedCheckpoint
 from narrows.transformer.family import family_of, longest
 
 _BATCH = 64
+_WATCHING = 1.0  # measuring may take as long as the training that it is about
 _DIRECTIONS = 64  # of the spectrum that are kept
 
 
@@ -71,7 +72,7 @@ class _Site:
             _labels(self.rows),
             {name: named(name) for name in measures},
             every=None,
-            overhead=0.1,
+            overhead=_WATCHING,
             columns=columns,
             pool="mean",
             call=_call,
