@@ -37,7 +37,7 @@ def finish(record: Mapping[str, Any], folder: Path) -> None:
             row[0].set_ylabel("I(X;T), bits")
         axes[0, 0].legend(fontsize=7, frameon=False)
         axes[2, 0].legend(fontsize=7, frameon=False)
-        figure.savefig(folder / "figure.png", dpi=150)
+        figure.savefig(folder / "figure.png", dpi=110)
 
 
 def _alive(record: Mapping[str, Any], activation: str, penalty: float) -> list[Mapping[str, Any]]:
@@ -56,6 +56,6 @@ def _draw(ax: Any, runs: Sequence[Mapping[str, Any]], layer: str, measure: str, 
     if not runs:
         return
     curves = np.array([run["curves"][layer][measure].split() for run in runs], dtype=float)
-    epochs = runs[0]["noisy epochs" if "noise" in measure else "epochs"]
+    epochs = [int(e) for e in runs[0]["noisy epochs" if "noise" in measure else "epochs"].split()]
     ax.plot(epochs, curves.T, color=color, lw=0.4, alpha=0.25)
     ax.plot(epochs, curves.mean(axis=0), color=color, lw=1.6, label=label)

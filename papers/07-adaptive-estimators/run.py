@@ -68,11 +68,11 @@ def measure(cell: Cell, work: Path) -> Mapping[str, Any]:
         i: {name: " ".join(f"{v:.4g}" for v in curve) for name, curve in looks.items()} for i, looks in found.items()
     }
     return {
-        "epochs": list(recipe.kept),
-        "noisy epochs": [recipe.kept[e] for e in few],
+        "epochs": " ".join(str(e) for e in recipe.kept),
+        "noisy epochs": " ".join(str(recipe.kept[e]) for e in few),
         "train accuracy": float(nets.train_accuracy[own]),
         "test accuracy": float(nets.test_accuracy[own]),
-        "collapsed": bool(nets.test_accuracy[own] < COLLAPSED or found["5"]["adaptive bins"][-1] == 0),
+        "collapsed": bool(nets.test_accuracy[own] < COLLAPSED or found["5"]["adaptive bins"][-1] < 1e-9),
         "label bits, layer 5": layer_information(layers[-1][-1], y, _adaptive(cell["activation"])).i_ty * BITS,
         "_compression": shares,
         "curves": texts,
@@ -214,7 +214,7 @@ def verdict(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 EXPERIMENT = Experiment(
-    __file__, revision="1", cells=cells, measure=measure, figures=figures, verdict=verdict, finish=finish
+    __file__, revision="2", cells=cells, measure=measure, figures=figures, verdict=verdict, finish=finish
 )
 
 if __name__ == "__main__":

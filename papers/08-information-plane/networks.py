@@ -39,13 +39,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """Weights (kept, networks, in, out) and biases (kept, networks, 1, out) of each layer, and final accuracies."""
+    """Weights (kept, networks, in, out) and biases (kept, networks, 1, out) of each layer, and final accuracies.
+
+    `drift` and `diffusion` (kept, networks, layers) are the norms of the mean and of the standard deviation, over the
+    batches of a kept epoch, of the gradients of a layer's weights.
+    """
 
     recipe: Recipe
     weights: list[Tensor]
     biases: list[Tensor]
     train_accuracy: Tensor
     test_accuracy: Tensor
+    drift: Tensor
+    diffusion: Tensor
 
     def layers(self, network: int, mark: int, x: Tensor) -> list[Tensor]:
         """The activations of all layers in float64, the last one the softmax."""
@@ -81,6 +87,8 @@ def trained(
         [found[f"b{i}"] for i in range(count)],
         found["train"],
         found["test"],
+        found["drift"],
+        found["diffusion"],
     )
 
 
@@ -94,8 +102,10 @@ def _train(recipe: Recipe, seeds: Sequence[int], penalties: Sequence[float], x: 
     train = [order[: round(TRAIN_SHARE * len(x))] for order in orders]
     test = torch.stack([order[round(TRAIN_SHARE * len(x)) :] for order in orders])
     dice = [generator(seed, "order") for seed in seeds]
-    kept: dict[str, list[Tensor]] = {f"{kind}{i}": [] for kind in "wb" for i in range(len(weights))}
+    names = [f"{kind}{i}" for kind in "wb" for i in range(len(weights))]
+    kept: dict[str, list[Tensor]] = {name: [] for name in (*names, "drift", "diffusion")}
     for epoch in range(1, recipe.epochs + 1):
+        gradients: list[list[Tensor]] = []
         order = torch.stack([t[torch.randperm(len(t), generator=g)] for t, g in zip(train, dice, strict=True)])
         for rows in order.split(recipe.batch, dim=1):
             logits = _forward(recipe, weights, biases, x[rows])
@@ -104,11 +114,16 @@ def _train(recipe: Recipe, seeds: Sequence[int], penalties: Sequence[float], x: 
                 loss = loss + sum((penalty * w.square()).sum() for w in weights[:-1])
             adam.zero_grad()
             loss.backward()
+            if epoch in recipe.kept:
+                gradients.append([w.grad.clone() for w in weights if w.grad is not None])
             adam.step()
         if epoch in recipe.kept:
             for kind, tensors in (("w", weights), ("b", biases)):
                 for i, tensor in enumerate(tensors):
                     kept[f"{kind}{i}"].append(tensor.detach().clone())
+            by_layer = [torch.stack(batches) for batches in zip(*gradients, strict=True)]
+            kept["drift"].append(torch.stack([g.mean(0).flatten(1).norm(dim=1) for g in by_layer], dim=1))
+            kept["diffusion"].append(torch.stack([g.std(0).flatten(1).norm(dim=1) for g in by_layer], dim=1))
     found = {name: torch.stack(tensors) for name, tensors in kept.items()}
     for name, rows in (("train", torch.stack(train)), ("test", test)):
         with torch.no_grad():

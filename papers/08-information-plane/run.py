@@ -63,7 +63,17 @@ def measure(cell: Cell, work: Path) -> Mapping[str, Any]:
         return accuracy | _wide(nets, own, x, y)
     layers = [nets.layers(own, mark, x) for mark in range(len(recipe.kept))]
     epochs = {"epochs": list(recipe.kept), "noise epochs": list(recipe.kept[::-1][::STRIDE][::-1])}
-    return accuracy | epochs | _curves(layers, y, cell["activation"])
+    diffuse = (nets.diffusion[:, own] > nets.drift[:, own]).tolist()  # (kept, layers)
+    phases = {_name(i): _since([mark[i] for mark in diffuse], recipe.kept) for i in (LAST, OUTPUT)}
+    return accuracy | epochs | {"diffusion from epoch": phases} | _curves(layers, y, cell["activation"])
+
+
+def _since(true: Sequence[bool], epochs: Sequence[int]) -> int | None:
+    """The first kept epoch from which on all are true; None where the last is not."""
+    first = len(true)
+    while first and true[first - 1]:
+        first -= 1
+    return epochs[first] if first < len(true) else None
 
 
 def _curves(layers: list[list[Tensor]], y: Tensor, activation: str) -> dict[str, Any]:
@@ -178,6 +188,10 @@ def _own_figures(values: Mapping[str, Any]) -> dict[str, float]:
     found["a later layer seems to know more"] = float(values["a later layer seems to know more"])
     for key in ("train accuracy", "test accuracy"):
         found[key] = values[key]
+    for layer, epoch in values["diffusion from epoch"].items():
+        found[f"{layer} peak epoch, 30 bins"] = float(values["epochs"][int(curves["30 bins"][layer].argmax())])
+        if epoch is not None:
+            found[f"{layer} diffusion from epoch"] = float(epoch)
     return found
 
 
@@ -209,7 +223,7 @@ def verdict(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 EXPERIMENT = Experiment(
-    __file__, revision="1", cells=cells, measure=measure, figures=figures, verdict=verdict, finish=finish
+    __file__, revision="2", cells=cells, measure=measure, figures=figures, verdict=verdict, finish=finish
 )
 
 if __name__ == "__main__":

@@ -120,6 +120,8 @@ def test_which_noise_has_a_scale():
     for noise in ("max_linear", "fixed"):
         found = [noisy_layer(c * t, None, noise, 1e-2).i_xt.upper for c in (0.1, 1, 10)]
         assert found[0] < found[1] - 1 < found[2]
+        if noise == "max_linear":
+            assert found == pytest.approx([2.0835, 5.1206, 5.6956], abs=0.06)
     assert noise_variance(-2 * t / t.max(), "max_linear", 0.5) == pytest.approx(1.0)
     assert noise_variance(-2 * t / t.max(), "max_squared", 0.5) == pytest.approx(2.0)
     assert noise_variance(t, "std", 0.5) == pytest.approx(t.var(axis=0).mean() / 2)
