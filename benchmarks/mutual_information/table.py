@@ -55,7 +55,8 @@ def _markdown(summaries: Sequence[Row], cells: Sequence[Row], sizes: Sequence[in
         "method cannot answer is not passed. Errors, seconds (of one thread, a run) and memory (the most that a run "
         f"added, MiB) are those at n = {HEADLINE:,}; the median relative error is over the tasks answered.",
         "",
-        "| method | from | " + " | ".join(f"passed at {n:,}" for n in sizes)
+        "| method | from | "
+        + " | ".join(f"passed at {n:,}" for n in sizes)
         + " | answered | median error | null error | invariance gap | seconds | MiB | seeds |",
         "|---|---|" + "---:|" * (len(sizes) + 7),
     ]

@@ -82,9 +82,7 @@ def torch_mist():
     from torch_mist import estimate_mi
 
     def call(x, y, discrete):
-        found = estimate_mi(
-            data=(x.astype(np.float32), y.astype(np.float32)), estimator="smile", verbose=False, seed=0
-        )
+        found = estimate_mi(data=(x.astype(np.float32), y.astype(np.float32)), estimator="smile", verbose=False, seed=0)
         return float(found[0] if isinstance(found, tuple) else found)
 
     return call

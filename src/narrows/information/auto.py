@@ -8,15 +8,16 @@
        I(x; y) = I(Dx; Dy) + I(Cx; Dy | Dx) + I(Dx; Cy | Dy) + I(Cx; Cy | Dx, Dy).
 
 2. A single column in separate clusters L against three columns or more: I(x; L) + I(x; y | L).
-3. Continuous sides: neighbours (`ksg_extrapolated`; `mixed_ksg` where values are tied) for up to three columns in all.
-   For more, the elliptical family where it passes its check on unseen rows and neighbours do not find clearly more;
+3. Other sides, with ties broken at random: neighbours (`ksg_extrapolated`) for up to three columns in all. For more, the elliptical family where it passes its check on unseen rows and neighbours do not find clearly more;
    neighbours otherwise, which are for more than 12 columns those of `screen`: a lower bound.
 
-"Clearly more" is 0.05 nats, a tenth, or two standard errors of the neighbours, whichever is largest.
+"Clearly more" is 0.05 nats, a tenth, or three standard errors of the neighbours, whichever is largest: these errors
+count rows as independent, and repeated samples spread up to one and a half times as far.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -27,7 +28,17 @@ import numpy as np
 from narrows.core.cite import cites
 from narrows.information.elliptical import SCATTER, elliptical
 from narrows.information.estimate import Caution, MIEstimate, saturation
-from narrows.information.inputs import Codes, Real, Samples, codes, column_cautions, columns, is_label, same_rows, telling
+from narrows.information.inputs import (
+    Codes,
+    Real,
+    Samples,
+    codes,
+    column_cautions,
+    columns,
+    is_label,
+    same_rows,
+    telling,
+)
 from narrows.information.ksg import KSG, MIXED, ksg_extrapolated, mixed_ksg
 from narrows.information.label import BOUND, label
 from narrows.information.screen import screen
@@ -37,7 +48,6 @@ LEAST = 40
 FEW, MANY = 3, 12
 """Columns in all up to which neighbours are best, and up to which they see anything."""
 _CELLS = 0.1  # share of rows that may lie in groups too small to look at
-_ATOM = 0.05  # share of rows that have one value, from which on a continuous column is tied
 
 
 @cites(KSG.key, MIXED.key, SCATTER.key, BOUND.key)
@@ -211,9 +221,7 @@ def _clustered(x: Real, y: Real, seed: int) -> MIEstimate | None:
     told = _labelled(many, _Side(many[:, :0], which[:, None].astype(np.float64), True, 1), seed)
     rest = _within(which, lambda i: _continuous(many[i], single[i, None], seed))
     if rest is None or rest.value < max(0.03, 2 * (rest.standard_error or 0.0)):
-        return _taken(
-            told, "a column lies in clusters: which one it is counts, and not where it lies within", **told.details
-        )
+        return _taken(told, "a column lies in clusters: which one it is counts, and not where it lies within")
     return _sum(
         len(x),
         {"I(x; cluster)": told, "I(x; y | cluster)": rest},
@@ -238,19 +246,16 @@ def clusters(values: Real) -> Codes | None:
     width = sum(float(np.subtract(*np.quantile(order[a:b], [0.99, 0.01]))) for a, b in large)
     if width > 0.5 * (order[large[-1][1] - 1] - order[large[0][0]]):
         return None
-    borders = [(order[b - 1] + order[a]) / 2 for (_, b), (a, _) in zip(large[:-1], large[1:], strict=True)]
+    borders = [(order[b - 1] + order[a]) / 2 for (_, b), (a, _) in itertools.pairwise(large)]
     return np.searchsorted(borders, values).astype(np.int64)
 
 
 def _continuous(x: Real, y: Real, seed: int) -> MIEstimate:
     d = x.shape[1] + y.shape[1]
-    tied = [name for name, side in (("x", x), ("y", y)) if _tied(side)]
-    if tied and d <= MANY:
-        return _tied_sides(x, y, tied)
     if d <= FEW:
         return _taken(ksg_extrapolated(x, y, seed=seed), f"{d} continuous columns: neighbours are near enough")
     near = ksg_extrapolated(x, y, seed=seed) if d <= MANY else screen(x, y, seed=seed)
-    if len(x) <= 2 * (d + 1):
+    if len(x) < 2 * (d + 2):
         return _taken(near, f"{len(x)} rows are too few for a model of {d} columns")
     family = elliptical(x, y, seed=seed)
     figures: dict[str, Any] = {
@@ -273,14 +278,6 @@ def _continuous(x: Real, y: Real, seed: int) -> MIEstimate:
     return replace(found, cautions=(*found.cautions, Caution("high dimension", text)))
 
 
-def _tied_sides(x: Real, y: Real, tied: Iterable[str]) -> MIEstimate:
-    found = _taken(mixed_ksg(x, y), f"values of {' and '.join(tied)} are tied: neighbours that count twins")
-    if x.shape[1] + y.shape[1] <= FEW:
-        return found
-    text = "columns have values that many rows share, and are too many for neighbours: the figure is rather too low"
-    return replace(found, cautions=(*found.cautions, Caution("ties", text)))
-
-
 def _assumed(d: int) -> Caution:
     text = (
         f"assumes an elliptical copula, which {d} columns allow no other method to check: dependence of another kind "
@@ -289,16 +286,8 @@ def _assumed(d: int) -> Caution:
     return Caution("assumption", text)
 
 
-def _tied(side: Real) -> bool:
-    """Whether rows are tied, or a column has a value that many rows share."""
-    counts = np.unique(side, axis=0, return_counts=True)[1]
-    if counts[counts > 1].sum() > _ATOM * len(side):
-        return True
-    return any(np.unique(c, return_counts=True)[1].max() > _ATOM * len(side) for c in side.T)
-
-
 def _margin(near: MIEstimate) -> float:
-    return max(0.05, 0.1 * near.value, 2 * (near.standard_error or 0.0))
+    return max(0.05, 0.1 * near.value, 3 * (near.standard_error or 0.0))
 
 
 def _taken(found: MIEstimate, why: str, **figures: Any) -> MIEstimate:

@@ -17,10 +17,18 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from narrows.core.errors import DataError
 from narrows.core.seeds import derive
 from narrows.information.estimate import MIEstimate
-from narrows.information.inputs import Real, Samples, column_cautions, normal_scores, pair, refuse_labels, telling
+from narrows.information.inputs import (
+    Real,
+    Samples,
+    column_cautions,
+    pair,
+    refuse_labels,
+    scores_of_ranks,
+    telling,
+    untied_ranks,
+)
 from narrows.information.ksg import NEIGHBOURS, ksg_extrapolated
 
 KEPT = 3
@@ -42,8 +50,8 @@ def screen(x: Samples, y: Samples, *, seed: int = 0) -> MIEstimate:
     refuse_labels("screen", x=x, y=y)
     n, dims = len(a), (a.shape[1], b.shape[1])
     kept = telling(a), telling(b)
-    left, right = (normal_scores(side)[:, which] for side, which in zip((a, b), kept, strict=True))
-    cautions = tuple(c for c in column_cautions(x=a, y=b) if c.trouble != "heavy tails")
+    left, right = (scores_of_ranks(r) for r in untied_ranks(a[:, kept[0]], b[:, kept[1]], seed))
+    cautions = tuple(c for c in column_cautions(x=a, y=b) if c.trouble not in ("heavy tails", "ties"))
     found = [("nothing", 0.0, 0.0, _NONE)]
     if all(kept):
         i, j = _columns(left, right)

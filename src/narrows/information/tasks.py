@@ -189,10 +189,7 @@ TASKS: Mapping[str, Task] = _tasks(
 EXTRA_TASKS: Mapping[str, Task] = _tasks(
     {f"rho-{rho}": laws.pairs([rho], 1, 1) for rho in (0.5, 0.9, 0.99, 0.9999)}
     | {f"dense-{d}": laws.dense(d, 0.5) for d in (2, 3, 5, 10, 50)}
-    | {
-        f"student-{nu}-{d}": laws.student(np.eye(2 * d), d, nu)
-        for nu, d in ((1, 1), (2, 2), (2, 3), (3, 3), (3, 5))
-    }
+    | {f"student-{nu}-{d}": laws.student(np.eye(2 * d), d, nu) for nu, d in ((1, 1), (2, 2), (2, 3), (3, 3), (3, 5))}
     | {f"staircase-{i}": laws.pairs([rho] * 20, 20, 20) for i, rho in _STEPS.items()}
     | {f"staircase-{i}-cubed": laws.pairs([rho] * 20, 20, 20).mapped(_same, _cube) for i, rho in _STEPS.items()}
     | {
@@ -207,7 +204,9 @@ EXTRA_TASKS: Mapping[str, Task] = _tasks(
         "poisson": laws.inflated_poisson(0.0, 0.3012447796),
         "poisson-inflated": laws.inflated_poisson(0.15, 0.2297759639),
         "blocks": Law(_blocks, 0.0, (5, 5)),
-        "student-copula": laws.student(np.eye(6) + 0.5 * (np.eye(6, k=3) + np.eye(6, k=-3)), 3, 4).mapped(np.exp, _cube),
+        "student-copula": laws.student(np.eye(6) + 0.5 * (np.eye(6, k=3) + np.eye(6, k=-3)), 3, 4).mapped(
+            np.exp, _cube
+        ),
         "square": laws.uniform_noise(0.2, 2),
         "norm": laws.of_function(lambda x: np.linalg.norm(x, axis=1, keepdims=True), 0.3, 4, 0.9012017090),
         "signs-3": laws.signs(2, 0.9, _SIGNS, 3),
