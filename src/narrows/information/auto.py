@@ -8,8 +8,9 @@
        I(x; y) = I(Dx; Dy) + I(Cx; Dy | Dx) + I(Dx; Cy | Dy) + I(Cx; Cy | Dx, Dy).
 
 2. A single column in separate clusters L against three columns or more: I(x; L) + I(x; y | L).
-3. Other sides, with ties broken at random: neighbours (`ksg_extrapolated`) for up to three columns in all. For more, the elliptical family where it passes its check on unseen rows and neighbours do not find clearly more;
-   neighbours otherwise, which are for more than 12 columns those of `screen`: a lower bound.
+3. Other sides, with ties broken at random: neighbours (`ksg_extrapolated`) for up to three columns in all. For more,
+   the elliptical family where it passes its check on unseen rows and neighbours do not find clearly more; neighbours
+   otherwise, which are for more than 12 columns those of `screen`: a lower bound.
 
 "Clearly more" is 0.05 nats, a tenth, or three standard errors of the neighbours, whichever is largest: these errors
 count rows as independent, and repeated samples spread up to one and a half times as far.
@@ -78,8 +79,8 @@ class _Side:
     def of(cls, x: Samples, name: str) -> _Side:
         """Sort the columns, leaving out what is constant or repeated."""
         if is_label(x):
-            found = codes(x, name)[:, None].astype(np.float64)
-            return cls(found[:, :0], found if np.ptp(found) else found[:, :0], True, 1)
+            names = codes(x, name)[:, None].astype(np.float64)
+            return cls(names[:, :0], names if np.ptp(names) else names[:, :0], True, 1)
         every = columns(x, name)
         told = every[:, telling(every)]
         few = np.array([len(np.unique(c)) <= math.sqrt(len(every)) for c in told.T], dtype=bool)
@@ -164,12 +165,16 @@ def _chain(left: _Side, right: _Side, seed: int) -> MIEstimate:
     n = len(left.real)
     of_x, of_y = left.codes, right.codes
     both = codes(np.stack([of_x, of_y], axis=1))
-    terms: dict[str, MIEstimate | None] = {"I(Dx; Dy)": _cells(of_x, of_y)}
-    if left.real.shape[1]:
+    real = left.real.shape[1] > 0, right.real.shape[1] > 0
+    discrete = left.discrete.shape[1] > 0, right.discrete.shape[1] > 0
+    terms: dict[str, MIEstimate | None] = {}
+    if all(discrete):
+        terms["I(Dx; Dy)"] = _cells(of_x, of_y)
+    if real[0] and discrete[1]:
         terms["I(Cx; Dy | Dx)"] = _within(of_x, lambda i: _labelled_within(left.real[i], right, i, seed))
-    if right.real.shape[1]:
+    if discrete[0] and real[1]:
         terms["I(Dx; Cy | Dy)"] = _within(of_y, lambda i: _labelled_within(right.real[i], left, i, seed))
-    if left.real.shape[1] and right.real.shape[1]:
+    if all(real):
         terms["I(Cx; Cy | Dx, Dy)"] = _within(both, lambda i: _continuous(left.real[i], right.real[i], seed))
     if any(term is None for term in terms.values()):
         text = "sides that are partly discrete, with too few rows for each of their values: neighbours miss a part"
@@ -240,7 +245,7 @@ def clusters(values: Real) -> Codes | None:
     order = np.sort(values)
     gap = 5 * math.log(n) * float(np.subtract(*np.quantile(order, [0.95, 0.05]))) / n
     starts = np.concatenate([[0], np.flatnonzero(np.diff(order) > gap) + 1, [n]])
-    large = [(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True) if b - a >= max(20, n / 100)]
+    large = [(a, b) for a, b in itertools.pairwise(starts) if b - a >= max(20, n / 100)]
     if len(large) < 2 or sum(b - a for a, b in large) < 0.98 * n:
         return None
     width = sum(float(np.subtract(*np.quantile(order[a:b], [0.99, 0.01]))) for a, b in large)

@@ -1,8 +1,9 @@
 """Mutual information of sides that share an elliptical copula: Gaussian or Student's t dependence, any margins.
 
 Every column is replaced by quantiles of Student's t with nu degrees of freedom, as mutual information does not change
-when a column is mapped monotonically (ties are broken at random, which changes none either). R is the correlation matrix of the maximum-likelihood scatter (Kent and Tyler,
-"Redescending M-estimates of multivariate location and scatter", 1991), nu the one of the highest likelihood. Then
+when a column is mapped monotonically (ties are broken at random, which changes none either). R is the correlation
+matrix of the maximum-likelihood scatter (Kent and Tyler, "Redescending M-estimates of multivariate location and
+scatter", 1991), nu the one of the highest likelihood. Then
 
     I = I_Gauss(R) + h(dx) + h(dy) - h(dx + dy),
     h(k) = -ln G((nu + k) / 2) + ln G(nu / 2) + k/2 ln(nu pi) + (nu + k)/2 [psi((nu + k) / 2) - psi(nu / 2)],
@@ -25,7 +26,7 @@ from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
 from narrows.core.seeds import derive
 from narrows.information.estimate import Caution, MIEstimate
-from narrows.information.gaussian import wishart_bias
+from narrows.information.gaussian import error_of, wishart_bias
 from narrows.information.inputs import Real, Samples, column_cautions, pair, refuse_labels, telling, untied_ranks
 
 SCATTER = register_reference(
@@ -79,7 +80,7 @@ def elliptical(x: Samples, y: Samples, *, seed: int = 0) -> MIEstimate:
         "elliptical",
         n,
         dims,
-        standard_error=math.sqrt(fit.rows.var() / n + dx * dy / (2 * n**2)),
+        standard_error=error_of(fit.rows, dx, dy),
         cautions=tuple(cautions),
         details={
             "degrees of freedom": fit.nu if math.isfinite(fit.nu) else "infinite",

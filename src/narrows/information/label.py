@@ -135,7 +135,7 @@ def _boosting(x: Real, classes: Codes, asked: Real, count: int) -> Real:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
-        max_iter=80, max_leaf_nodes=12, min_samples_leaf=20, early_stopping=False, random_state=0
+        max_iter=50, learning_rate=0.15, max_leaf_nodes=12, early_stopping=False, random_state=0
     )
     return _fitted(model, x, classes, asked, count)
 
