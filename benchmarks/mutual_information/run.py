@@ -59,12 +59,7 @@ def main() -> None:
 
 def measure(name: str, options: argparse.Namespace) -> None:
     """All cells of one method that are missing, few rows first."""
-    missing = [
-        (n, task)
-        for n in sorted(options.sizes)
-        for task in TASKS.values()
-        if not _path(name, task, n).exists()
-    ]
+    missing = [(n, task) for n in sorted(options.sizes) for task in TASKS.values() if not _path(name, task, n).exists()]
     if not missing:
         return
     with _caller(name, options) as caller:

@@ -6,12 +6,14 @@ Each line asks with the path of a .npz file that has x and y (and, for a discret
 answer is a line of JSON with the value in nats, the seconds and the MiB that it took, or the error.
 """
 
+import ctypes
 import json
 import math
 import resource
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 
@@ -82,9 +84,7 @@ def torch_mist():
     from torch_mist import estimate_mi
 
     def call(x, y, discrete):
-        found = estimate_mi(
-            data=(x.astype(np.float32), y.astype(np.float32)), estimator="smile", verbose=False, seed=0
-        )
+        found = estimate_mi(data=(x.astype(np.float32), y.astype(np.float32)), estimator="smile", verbose=False, seed=0)
         return float(found[0] if isinstance(found, tuple) else found)
 
     return call
@@ -133,10 +133,10 @@ def answer(estimator, path):
 
 def reset_peak():
     try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
         return status("VmRSS")
-    except OSError:
+    except (OSError, AttributeError, TypeError):
         return math.nan
 
 
@@ -145,8 +145,8 @@ def peak():
 
 
 def status(key):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(key))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
 def main():

@@ -42,9 +42,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
-    raise AttributeError(
-        f"module 'narrows' has no attribute {name!r}; the public names are {', '.join(__all__)}"
-    )
+    raise AttributeError(f"module 'narrows' has no attribute {name!r}; the public names are {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

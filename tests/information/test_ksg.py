@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import digamma
 
 from narrows.core.errors import DataError
-from narrows.information import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information import EXTRA_TASKS, ksg, ksg_extrapolated, mixed_ksg, neighbours
+from narrows.information.inputs import centred_ranks, normal_scores, scores_of_ranks, telling, untied_ranks
 from narrows.information.neighbours import TREE, kth_distances, nearer, neighbour_counts
 
 
@@ -176,3 +177,45 @@ def test_bad_arguments():
         ksg(x, y, variant=3)
     with pytest.raises(DataError, match="two different"):
         ksg_extrapolated(x, y, ks=[4])
+
+
+@pytest.mark.parametrize(("dx", "dy", "coarse"), [(4, 4, False), (1, 7, False), (4, 5, True)])
+def test_counts_of_bits_are_those_of_brute_force(monkeypatch, dx, dy, coarse):
+    monkeypatch.setattr(neighbours, "_CHUNK", 300)
+    monkeypatch.setattr(neighbours, "_ROWS", 500)
+    dice = np.random.default_rng(0)
+    x, y = dice.standard_normal((1400, dx)), dice.standard_normal((1400, dy))
+    if coarse:
+        x, y = x.round(0), y.round(0)
+    for k in (1, 7):
+        eps, in_x, in_y = neighbour_counts(x, y, [k, 12])
+        for found, true in zip((eps, in_x, in_y), brute(x, y, k), strict=True):
+            assert np.array_equal(found[:, 0], true)
+
+
+def test_the_sides_may_change_places_where_rows_are_tied():
+    x, y = correlated(300, 0.7)
+    x, y = x.round(1), y.round(1)
+    for function in (ksg, ksg_extrapolated):
+        assert function(y, x).value == pytest.approx(function(x, y).value, abs=1e-9)
+
+
+def test_extrapolation_breaks_ties_at_random():
+    task = EXTRA_TASKS["rounded"]
+    found = [ksg_extrapolated(*task.sample(2000, s)) for s in range(3)]
+    assert np.mean([f.value for f in found]) == pytest.approx(task.mi, abs=0.05)
+    assert not found[0].has("ties")
+    x = np.random.default_rng(0).integers(0, 3, (60, 2)).astype(float)
+    a, b = untied_ranks(x, x)
+    assert not np.array_equal(a, b)
+    for ranks in (a, b):
+        assert np.array_equal(np.sort(ranks, axis=0)[:, 0], np.arange(-59, 60, 2))
+        assert all((np.diff(x[np.argsort(ranks[:, j]), j]) >= 0).all() for j in range(2))
+    free = np.random.default_rng(1).standard_normal((60, 2))
+    assert np.array_equal(untied_ranks(free, x)[0], centred_ranks(free))
+    assert scores_of_ranks(centred_ranks(free)) == pytest.approx(normal_scores(free), abs=1e-12)
+
+
+def test_columns_that_tell_nothing_new():
+    x = np.random.default_rng(0).standard_normal((50, 1))
+    assert telling(np.column_stack([x, np.exp(x), -x, x**2, np.ones(50)])) == [0, 3]

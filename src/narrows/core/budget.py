@@ -96,9 +96,7 @@ class Budget:
             # Only where the short form is the same number, so that parse(str(budget)) == budget.
             if self.amount >= scale and float(_number(self.amount / scale)) * scale == self.amount:
                 text = _number(self.amount / scale)
-                return (
-                    f"{text}{letter} params" if self.measure == "params" else f"{text} {letter}{self._word}"
-                )
+                return f"{text}{letter} params" if self.measure == "params" else f"{text} {letter}{self._word}"
         return f"{_number(self.amount)} {self._word}"
 
     @property

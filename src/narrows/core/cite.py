@@ -95,12 +95,7 @@ def _keys(subject: object) -> Iterable[str]:
         return _keys(subject.func)
     if isinstance(subject, list | tuple | set | frozenset):
         return [key for item in subject for key in _keys(item)]
-    if (
-        not isinstance(subject, type)
-        and hasattr(subject, _MARK)
-        and callable(subject)
-        and hasattr(subject, "__name__")
-    ):
+    if not isinstance(subject, type) and hasattr(subject, _MARK) and callable(subject) and hasattr(subject, "__name__"):
         return list(getattr(subject, _MARK))
     kind = subject if isinstance(subject, type) else type(subject)
     return [key for base in kind.__mro__ for key in vars(base).get(_MARK, ())]

@@ -41,16 +41,12 @@ class Cost:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_json` is the inverse."""
         latency = None if self.latency_ms is None else dict(self.latency_ms)
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "latency_ms"} | {
-            "latency_ms": latency
-        }
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "latency_ms"} | {"latency_ms": latency}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The cost in a dictionary made by `to_json`; further keys, as in a report, are ignored."""
         try:
-            return cls(
-                **{f.name: data[f.name] for f in fields(cls) if f.name != "latency_ms" or f.name in data}
-            )
+            return cls(**{f.name: data[f.name] for f in fields(cls) if f.name != "latency_ms" or f.name in data})
         except KeyError as missing:
             raise NarrowsError(f"not a cost: the key {missing} is missing") from None

@@ -93,9 +93,7 @@ class Experiment:
             print(f"{self.folder.name}: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            print(
-                "\nstopped; the finished cells are kept: run the same command again to go on", file=sys.stderr
-            )
+            print("\nstopped; the finished cells are kept: run the same command again to go on", file=sys.stderr)
             sys.exit(130)
 
     def parse(self, arguments: Sequence[str] | None = None) -> Options:
@@ -106,9 +104,7 @@ class Experiment:
         size.add_argument("--smoke", action="store_true", help="seconds: does it run at all?")
         size.add_argument("--full", action="store_true", help="the paper's scale, as far as a GPU allows")
         parser.add_argument("--fresh", action="store_true", help="forget the finished cells")
-        parser.add_argument(
-            "--out", type=Path, help="folder for result.json and cells (default: beside run.py)"
-        )
+        parser.add_argument("--out", type=Path, help="folder for result.json and cells (default: beside run.py)")
         got = parser.parse_args(arguments)
         mode: Mode = "smoke" if got.smoke else "full" if got.full else "default"
         # A smoke run must never replace the committed result.

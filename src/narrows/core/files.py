@@ -81,9 +81,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
         code = error.errno if isinstance(error, OSError) else None
         # safetensors raises its own error class, with the operating system's text in it.
         if code in _FULL or "No space left on device" in str(error):
-            raise NarrowsError(
-                f"the disk is full: {path} was not written; free some space and try again"
-            ) from error
+            raise NarrowsError(f"the disk is full: {path} was not written; free some space and try again") from error
         if code in _FORBIDDEN:
             raise NarrowsError(f"{path} may not be written: {error}; name another place") from error
         raise

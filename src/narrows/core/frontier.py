@@ -21,9 +21,7 @@ class Point:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.cost) and math.isfinite(self.quality)):
-            raise NarrowsError(
-                f"{self.label}: cost and quality must be numbers, got {self.cost}, {self.quality}"
-            )
+            raise NarrowsError(f"{self.label}: cost and quality must be numbers, got {self.cost}, {self.quality}")
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,6 @@ def _encode(key: object) -> bytes:
     elif key is None or isinstance(key, str | int | float | bytes):
         body = repr(key).encode()
     else:
-        raise TypeError(
-            f"a seed key is text, a number, bytes, None or a tuple of these, got {type(key).__name__}"
-        )
+        raise TypeError(f"a seed key is text, a number, bytes, None or a tuple of these, got {type(key).__name__}")
     # Type and length in front: no two keys, and no two ways to group them, read alike.
     return f"{type(key).__name__}:{len(body)}:".encode() + body

@@ -60,9 +60,7 @@ def _decode(path: Path, packed: bool) -> str:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}: line {line} is not UTF-8 text ({error.reason}); save the file as UTF-8"
-        ) from error
+        raise DataError(f"{path}: line {line} is not UTF-8 text ({error.reason}); save the file as UTF-8") from error
 
 
 def _pick(path: Path, there: Sequence[str], columns: Sequence[tuple[str, str]]) -> list[int]:

@@ -77,9 +77,7 @@ def _checked(name: str) -> Path:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise DataError(
-            f"{path}: a data file of narrows cannot be read ({error}); reinstall narrows"
-        ) from error
+        raise DataError(f"{path}: a data file of narrows cannot be read ({error}); reinstall narrows") from error
     if found != _SHA256[name]:
         raise DataError(
             f"{path}: a data file of narrows was changed or damaged (SHA-256 {found[:12]}..., expected "

@@ -111,9 +111,7 @@ def read_examples(
                 f"{', '.join(map(repr, known))}"
             )
     if len(known) < 2:
-        raise DataError(
-            f"{path}: all {len(words)} rows have the label {known[0]!r}; a classifier needs two classes"
-        )
+        raise DataError(f"{path}: all {len(words)} rows have the label {known[0]!r}; a classifier needs two classes")
     return Examples(words, pairs, tuple(index[name] for name in names), known)
 
 
@@ -142,9 +140,7 @@ def _texts(path: Path, column: str, values: Sequence[Any]) -> tuple[str, ...]:
             )
     empty = [row for row, v in enumerate(values, start=1) if not isinstance(v, str) or not v.strip()]
     if empty:
-        raise DataError(
-            f"{path}: column {column!r} is empty in {_rows(empty)}; remove such rows or fill them in"
-        )
+        raise DataError(f"{path}: column {column!r} is empty in {_rows(empty)}; remove such rows or fill them in")
     return tuple(values)
 
 
@@ -225,9 +221,7 @@ def _measurements(path: Path, column: str, values: Sequence[str | int | float]) 
     for row, value in enumerate(values, start=1):
         number = _as_float(value)
         if number is None or not math.isfinite(number):
-            raise DataError(
-                f"{path}: column {column!r} is {value!r} in row {row}; regression needs finite numbers"
-            )
+            raise DataError(f"{path}: column {column!r} is {value!r} in row {row}; regression needs finite numbers")
         result.append(number)
     return tuple(result)
 

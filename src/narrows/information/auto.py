@@ -8,15 +8,17 @@
        I(x; y) = I(Dx; Dy) + I(Cx; Dy | Dx) + I(Dx; Cy | Dy) + I(Cx; Cy | Dx, Dy).
 
 2. A single column in separate clusters L against three columns or more: I(x; L) + I(x; y | L).
-3. Continuous sides: neighbours (`ksg_extrapolated`; `mixed_ksg` where values are tied) for up to three columns in all.
-   For more, the elliptical family where it passes its check on unseen rows and neighbours do not find clearly more;
-   neighbours otherwise, which are for more than 12 columns those of `screen`: a lower bound.
+3. Other sides, with ties broken at random: neighbours (`ksg_extrapolated`) for up to three columns in all. For more,
+   the elliptical family where it passes its check on unseen rows and neighbours do not find clearly more; neighbours
+   otherwise, which are for more than 12 columns those of `screen`: a lower bound.
 
-"Clearly more" is 0.05 nats, a tenth, or two standard errors of the neighbours, whichever is largest.
+"Clearly more" is 0.05 nats, a tenth, or three standard errors of the neighbours, whichever is largest: these errors
+count rows as independent, and repeated samples spread up to one and a half times as far.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -27,7 +29,17 @@ import numpy as np
 from narrows.core.cite import cites
 from narrows.information.elliptical import SCATTER, elliptical
 from narrows.information.estimate import Caution, MIEstimate, saturation
-from narrows.information.inputs import Codes, Real, Samples, codes, column_cautions, columns, is_label, same_rows, telling
+from narrows.information.inputs import (
+    Codes,
+    Real,
+    Samples,
+    codes,
+    column_cautions,
+    columns,
+    is_label,
+    same_rows,
+    telling,
+)
 from narrows.information.ksg import KSG, MIXED, ksg_extrapolated, mixed_ksg
 from narrows.information.label import BOUND, label
 from narrows.information.screen import screen
@@ -37,7 +49,6 @@ LEAST = 40
 FEW, MANY = 3, 12
 """Columns in all up to which neighbours are best, and up to which they see anything."""
 _CELLS = 0.1  # share of rows that may lie in groups too small to look at
-_ATOM = 0.05  # share of rows that have one value, from which on a continuous column is tied
 
 
 @cites(KSG.key, MIXED.key, SCATTER.key, BOUND.key)
@@ -68,8 +79,8 @@ class _Side:
     def of(cls, x: Samples, name: str) -> _Side:
         """Sort the columns, leaving out what is constant or repeated."""
         if is_label(x):
-            found = codes(x, name)[:, None].astype(np.float64)
-            return cls(found[:, :0], found if np.ptp(found) else found[:, :0], True, 1)
+            names = codes(x, name)[:, None].astype(np.float64)
+            return cls(names[:, :0], names if np.ptp(names) else names[:, :0], True, 1)
         every = columns(x, name)
         told = every[:, telling(every)]
         few = np.array([len(np.unique(c)) <= math.sqrt(len(every)) for c in told.T], dtype=bool)
@@ -154,12 +165,16 @@ def _chain(left: _Side, right: _Side, seed: int) -> MIEstimate:
     n = len(left.real)
     of_x, of_y = left.codes, right.codes
     both = codes(np.stack([of_x, of_y], axis=1))
-    terms: dict[str, MIEstimate | None] = {"I(Dx; Dy)": _cells(of_x, of_y)}
-    if left.real.shape[1]:
+    real = left.real.shape[1] > 0, right.real.shape[1] > 0
+    discrete = left.discrete.shape[1] > 0, right.discrete.shape[1] > 0
+    terms: dict[str, MIEstimate | None] = {}
+    if all(discrete):
+        terms["I(Dx; Dy)"] = _cells(of_x, of_y)
+    if real[0] and discrete[1]:
         terms["I(Cx; Dy | Dx)"] = _within(of_x, lambda i: _labelled_within(left.real[i], right, i, seed))
-    if right.real.shape[1]:
+    if discrete[0] and real[1]:
         terms["I(Dx; Cy | Dy)"] = _within(of_y, lambda i: _labelled_within(right.real[i], left, i, seed))
-    if left.real.shape[1] and right.real.shape[1]:
+    if all(real):
         terms["I(Cx; Cy | Dx, Dy)"] = _within(both, lambda i: _continuous(left.real[i], right.real[i], seed))
     if any(term is None for term in terms.values()):
         text = "sides that are partly discrete, with too few rows for each of their values: neighbours miss a part"
@@ -211,9 +226,7 @@ def _clustered(x: Real, y: Real, seed: int) -> MIEstimate | None:
     told = _labelled(many, _Side(many[:, :0], which[:, None].astype(np.float64), True, 1), seed)
     rest = _within(which, lambda i: _continuous(many[i], single[i, None], seed))
     if rest is None or rest.value < max(0.03, 2 * (rest.standard_error or 0.0)):
-        return _taken(
-            told, "a column lies in clusters: which one it is counts, and not where it lies within", **told.details
-        )
+        return _taken(told, "a column lies in clusters: which one it is counts, and not where it lies within")
     return _sum(
         len(x),
         {"I(x; cluster)": told, "I(x; y | cluster)": rest},
@@ -232,25 +245,22 @@ def clusters(values: Real) -> Codes | None:
     order = np.sort(values)
     gap = 5 * math.log(n) * float(np.subtract(*np.quantile(order, [0.95, 0.05]))) / n
     starts = np.concatenate([[0], np.flatnonzero(np.diff(order) > gap) + 1, [n]])
-    large = [(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True) if b - a >= max(20, n / 100)]
+    large = [(a, b) for a, b in itertools.pairwise(starts) if b - a >= max(20, n / 100)]
     if len(large) < 2 or sum(b - a for a, b in large) < 0.98 * n:
         return None
     width = sum(float(np.subtract(*np.quantile(order[a:b], [0.99, 0.01]))) for a, b in large)
     if width > 0.5 * (order[large[-1][1] - 1] - order[large[0][0]]):
         return None
-    borders = [(order[b - 1] + order[a]) / 2 for (_, b), (a, _) in zip(large[:-1], large[1:], strict=True)]
+    borders = [(order[b - 1] + order[a]) / 2 for (_, b), (a, _) in itertools.pairwise(large)]
     return np.searchsorted(borders, values).astype(np.int64)
 
 
 def _continuous(x: Real, y: Real, seed: int) -> MIEstimate:
     d = x.shape[1] + y.shape[1]
-    tied = [name for name, side in (("x", x), ("y", y)) if _tied(side)]
-    if tied and d <= MANY:
-        return _tied_sides(x, y, tied)
     if d <= FEW:
         return _taken(ksg_extrapolated(x, y, seed=seed), f"{d} continuous columns: neighbours are near enough")
     near = ksg_extrapolated(x, y, seed=seed) if d <= MANY else screen(x, y, seed=seed)
-    if len(x) <= 2 * (d + 1):
+    if len(x) < 2 * (d + 2):
         return _taken(near, f"{len(x)} rows are too few for a model of {d} columns")
     family = elliptical(x, y, seed=seed)
     figures: dict[str, Any] = {
@@ -273,14 +283,6 @@ def _continuous(x: Real, y: Real, seed: int) -> MIEstimate:
     return replace(found, cautions=(*found.cautions, Caution("high dimension", text)))
 
 
-def _tied_sides(x: Real, y: Real, tied: Iterable[str]) -> MIEstimate:
-    found = _taken(mixed_ksg(x, y), f"values of {' and '.join(tied)} are tied: neighbours that count twins")
-    if x.shape[1] + y.shape[1] <= FEW:
-        return found
-    text = "columns have values that many rows share, and are too many for neighbours: the figure is rather too low"
-    return replace(found, cautions=(*found.cautions, Caution("ties", text)))
-
-
 def _assumed(d: int) -> Caution:
     text = (
         f"assumes an elliptical copula, which {d} columns allow no other method to check: dependence of another kind "
@@ -289,16 +291,8 @@ def _assumed(d: int) -> Caution:
     return Caution("assumption", text)
 
 
-def _tied(side: Real) -> bool:
-    """Whether rows are tied, or a column has a value that many rows share."""
-    counts = np.unique(side, axis=0, return_counts=True)[1]
-    if counts[counts > 1].sum() > _ATOM * len(side):
-        return True
-    return any(np.unique(c, return_counts=True)[1].max() > _ATOM * len(side) for c in side.T)
-
-
 def _margin(near: MIEstimate) -> float:
-    return max(0.05, 0.1 * near.value, 2 * (near.standard_error or 0.0))
+    return max(0.05, 0.1 * near.value, 3 * (near.standard_error or 0.0))
 
 
 def _taken(found: MIEstimate, why: str, **figures: Any) -> MIEstimate:

@@ -1,8 +1,9 @@
 """Mutual information of sides that share an elliptical copula: Gaussian or Student's t dependence, any margins.
 
 Every column is replaced by quantiles of Student's t with nu degrees of freedom, as mutual information does not change
-when a column is mapped monotonically. R is the correlation matrix of the maximum-likelihood scatter (Kent and Tyler,
-"Redescending M-estimates of multivariate location and scatter", 1991), nu the one of the highest likelihood. Then
+when a column is mapped monotonically (ties are broken at random, which changes none either). R is the correlation
+matrix of the maximum-likelihood scatter (Kent and Tyler, "Redescending M-estimates of multivariate location and
+scatter", 1991), nu the one of the highest likelihood. Then
 
     I = I_Gauss(R) + h(dx) + h(dy) - h(dx + dy),
     h(k) = -ln G((nu + k) / 2) + ln G(nu / 2) + k/2 ln(nu pi) + (nu + k)/2 [psi((nu + k) / 2) - psi(nu / 2)],
@@ -25,8 +26,8 @@ from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
 from narrows.core.seeds import derive
 from narrows.information.estimate import Caution, MIEstimate
-from narrows.information.gaussian import wishart_bias
-from narrows.information.inputs import Real, Samples, centred_ranks, column_cautions, pair, refuse_labels, telling
+from narrows.information.gaussian import error_of, wishart_bias
+from narrows.information.inputs import Real, Samples, column_cautions, pair, refuse_labels, telling, untied_ranks
 
 SCATTER = register_reference(
     Reference(
@@ -50,16 +51,16 @@ def elliptical(x: Samples, y: Samples, *, seed: int = 0) -> MIEstimate:
 
     `details` say the degrees of freedom, what the models reach on rows they have not seen (`held out`; `seed` splits),
     and whether the family is adequate: the value is then not above that by more than 0.05 nats or a tenth.
-    Raises DataError for labels and for n <= 2 (dx + dy + 1). Source: Kent and Tyler 1991.
+    Raises DataError for labels and for n < 2 (dx + dy + 2). Source: Kent and Tyler 1991.
     """
     a, b = pair(x, y)
     refuse_labels("elliptical", x=x, y=y)
     n, dims = len(a), (a.shape[1], b.shape[1])
-    cautions = [c for c in column_cautions(x=a, y=b) if c.trouble != "heavy tails"]
-    ranks = [centred_ranks(side)[:, telling(side)] for side in (a, b)]
+    cautions = [c for c in column_cautions(x=a, y=b) if c.trouble not in ("heavy tails", "ties")]
+    ranks = untied_ranks(a[:, telling(a)], b[:, telling(b)], seed)
     dx, dy = (side.shape[1] for side in ranks)
-    if n <= 2 * (dx + dy + 1):
-        raise DataError(f"{dims[0]} and {dims[1]} columns need more than {2 * (dx + dy + 1)} rows, here are {n}")
+    if n < 2 * (dx + dy + 2):
+        raise DataError(f"{dims[0]} and {dims[1]} columns need at least {2 * (dx + dy + 2)} rows, here are {n}")
     if not dx or not dy:
         return MIEstimate(0.0, "elliptical", n, dims, 0.0, cautions=tuple(cautions), details={"adequate": True})
     fit = _fit(np.concatenate(ranks, axis=1), dx, seed)
@@ -79,7 +80,7 @@ def elliptical(x: Samples, y: Samples, *, seed: int = 0) -> MIEstimate:
         "elliptical",
         n,
         dims,
-        standard_error=math.sqrt(fit.rows.var() / n + dx * dy / (2 * n**2)),
+        standard_error=error_of(fit.rows, dx, dy),
         cautions=tuple(cautions),
         details={
             "degrees of freedom": fit.nu if math.isfinite(fit.nu) else "infinite",
@@ -119,9 +120,18 @@ def _fit(ranks: Real, dx: int, seed: int) -> _Fit:
     w = _quantiles(ranks, nu)
     correlation = _scatter(w, nu, starts["all"])
     joint, left, right = (_log_copula(w[:, b], correlation[b, b], nu) for b in blocks)
-    # Each fold misses half of ln det's bias in the cross block: dx dy parameters from n/2 rows.
-    missed = sum(best[fold, 0][1] - best[fold, 1][1] - best[fold, 2][1] for fold in (0, 1)) / 2
-    return _Fit(nu, correlation, joint - left - right, missed + dx * (d - dx) / n)
+    reached = sum(best[fold, 0][1] - best[fold, 1][1] - best[fold, 2][1] for fold in (0, 1)) / 2
+    missed = _shortfall(n // 2, d) - _shortfall(n // 2, dx) - _shortfall(n // 2, d - dx)
+    return _Fit(nu, correlation, joint - left - right, reached + missed)
+
+
+def _shortfall(n: int, d: int) -> float:
+    """How far a covariance matrix of n rows stays below the true one in mean log-likelihood on other normal rows.
+
+    E ln det and E trace of the inverse of a Wishart matrix are known; about d (d + 1) / (4n).
+    """
+    log_det = float(digamma((n + 1 - np.arange(1, d + 1)) / 2).sum()) + d * math.log(2 / n)
+    return 0.5 * (log_det + d * n / (n - d - 1) - d)
 
 
 def _closed_form(fit: _Fit, dx: int, dy: int) -> float:
@@ -135,9 +145,7 @@ def _closed_form(fit: _Fit, dx: int, dy: int) -> float:
 def student_entropy(nu: float, k: int) -> float:
     """Differential entropy in nats of Student's t in `k` dimensions with the identity as its dispersion."""
     half, top = nu / 2, (nu + k) / 2
-    return float(
-        gammaln(half) - gammaln(top) + k / 2 * math.log(nu * math.pi) + top * (digamma(top) - digamma(half))
-    )
+    return float(gammaln(half) - gammaln(top) + k / 2 * math.log(nu * math.pi) + top * (digamma(top) - digamma(half)))
 
 
 def _peak(likelihoods: Sequence[float]) -> float:

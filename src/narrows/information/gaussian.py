@@ -68,7 +68,7 @@ def gaussian(x: Samples, y: Samples, *, corrected: bool = True) -> MIEstimate:
         "gaussian",
         n,
         dims,
-        standard_error=math.sqrt(rows.var() / n + ranks[0] * ranks[1] / (2 * n**2)),
+        standard_error=error_of(rows, *ranks),
         cautions=(*column_cautions(x=a, y=b), *_limits(a, b, s, ranks)),
         details={"canonical correlations": s.tolist(), "bias": bias, "corrected": corrected},
     )
@@ -81,6 +81,16 @@ def wishart_bias(n: int, dx: int, dy: int) -> float:
         return float(digamma((n - np.arange(1, d + 1)) / 2).sum())
 
     return 0.5 * (expected(dx) + expected(dy) - expected(dx + dy))
+
+
+def error_of(rows: Real, dx: int, dy: int) -> float:
+    """Standard error of the mean log ratio of a fitted law, from its rows (n,).
+
+    Fitting makes independent sides look dependent, in the mean square by dx dy / n, and leaves a deviation of its own,
+    that of chi-square with dx dy degrees of freedom over 2n.
+    """
+    n = len(rows)
+    return math.sqrt(max(rows.var() / n - dx * dy / n**2, 0.0) + dx * dy / (2 * n**2))
 
 
 def _basis(x: Real) -> Real:

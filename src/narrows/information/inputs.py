@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from narrows.core.errors import DataError
+from narrows.core.seeds import derive
 from narrows.information.estimate import Caution
 
 Samples = ArrayLike | torch.Tensor
@@ -101,6 +102,39 @@ def normal_scores(x: Real) -> Real:
 def centred_ranks(x: Real) -> Real:
     """Each column's values replaced by twice their rank, less n + 1; ties share their mean rank."""
     return np.asarray(2 * rankdata(x, axis=0) - (len(x) + 1), dtype=np.float64)
+
+
+def untied_ranks(x: Real, y: Real, seed: int = 0) -> tuple[Real, Real]:
+    """`centred_ranks` of both sides with ties broken at random, independently on each side.
+
+    This changes no information: the noise tells nothing, and the value can be read off the rank (Rüschendorf 2009). It
+    makes columns of rounded numbers, or with a value that many rows share, continuous.
+    """
+    names = ["first", "second"]
+    # The noise belongs to the side, not to its place: x and y may change places.
+    if _has_ties(x) and _has_ties(y) and centred_ranks(y).tobytes() < centred_ranks(x).tobytes():
+        names.reverse()
+    found = []
+    for side, name in zip((x, y), names, strict=True):
+        ranks = np.empty_like(side)
+        for j, column in enumerate(side.T):
+            order = np.argsort(column)
+            if (np.diff(column[order]) == 0).any():
+                dice = np.random.default_rng(derive(seed, "ties", name, j))
+                order = np.lexsort((dice.uniform(size=len(column)), column))
+            ranks[order, j] = np.arange(1 - len(column), len(column), 2)
+        found.append(ranks)
+    return found[0], found[1]
+
+
+def scores_of_ranks(ranks: Real) -> Real:
+    """Normal quantiles of (rank - 1/2) / n, from `centred_ranks` or `untied_ranks`."""
+    n = len(ranks)
+    return np.asarray(ndtri((ranks + n) / (2 * n)), dtype=np.float64)
+
+
+def _has_ties(x: Real) -> bool:
+    return any((np.diff(np.sort(column)) == 0).any() for column in x.T)
 
 
 def telling(x: Real) -> list[int]:

@@ -32,11 +32,12 @@ from narrows.information.inputs import (
     column_cautions,
     columns,
     is_label,
-    normal_scores,
     pair,
     refuse_labels,
     same_rows,
+    scores_of_ranks,
     standardised,
+    untied_ranks,
 )
 from narrows.information.neighbours import TREE, Counts, kth_distances, nearer, neighbour_counts
 
@@ -101,9 +102,11 @@ def ksg(x: Samples, y: Samples, k: int = 5, *, variant: int = 1, standardise: bo
 def ksg_extrapolated(x: Samples, y: Samples, ks: Sequence[int] = NEIGHBOURS, *, seed: int = 0) -> MIEstimate:
     """Mutual information in nats of continuous x and y: KSG for several k, extrapolated to a radius of 0.
 
-    Columns become normal scores, so that the estimate is the same after any monotone map of a column. The bias of a
+    Columns become normal scores, so that the estimate is the same after any monotone map of a column; ties are broken
+    at random (`seed`), which changes no information. The bias of a
     neighbour estimate is of second order in the radius, which grows as (k/n)^(1/d): I_k = I + b (k/n)^(2/d) is
-    fitted by least squares with weights k. Raises DataError for labels and for max(k) >= n.
+    fitted by least squares with weights k. The standard error counts rows as independent; repeated samples spread up to
+    one and a half times as far. Raises DataError for labels and for max(k) >= n.
     """
     a, b = pair(x, y)
     refuse_labels("ksg_extrapolated", x=x, y=y)
@@ -112,8 +115,8 @@ def ksg_extrapolated(x: Samples, y: Samples, ks: Sequence[int] = NEIGHBOURS, *, 
     _require(min(ks), len(a))
     _require(max(ks), len(a))
     n, d = len(a), a.shape[1] + b.shape[1]
-    cautions = [c for c in column_cautions(x=a, y=b) if c.trouble != "heavy tails"]
-    a, b = _apart(normal_scores(a), normal_scores(b), seed)
+    cautions = [c for c in column_cautions(x=a, y=b) if c.trouble not in ("heavy tails", "ties")]
+    a, b = (scores_of_ranks(ranks) for ranks in untied_ranks(a, b, seed))
     _, in_x, in_y = neighbour_counts(a, b, ks)
     terms = np.stack([_terms(in_x[:, j], in_y[:, j]) for j in range(len(ks))], axis=1)
     values = digamma(ks) + digamma(n) + terms.mean(axis=0)

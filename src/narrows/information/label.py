@@ -3,8 +3,9 @@
     I >= H(L) + mean_i ln p(l_i | x_i)
 
 for any predicted p (Barber and Agakov, "The IM algorithm", 2003). The prediction is a mixture of multinomial logistic
-regression, a Gaussian for each class (QDA), gradient boosting and the shares of the labels; each is fitted on other
-folds than it predicts, and the weights of the mixture are those that are best on other folds, too.
+regression, a Gaussian for each class (with all covariances, QDA, and with none, naive Bayes), gradient boosting and the
+shares of the labels; each is fitted on other folds than it predicts, and the weights of the mixture are those that are
+best on other folds, too.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ BOUND = register_reference(
         "Advances in Neural Information Processing Systems",
     )
 )
+
+Model = Callable[[Real, Codes, Real, int], Real]
 
 _BOOSTED = 20  # classes beyond which boosting, with trees for each of them, takes too long
 _REGULAR = 1e-3  # share of the unit matrix in a class's covariance
@@ -79,7 +82,7 @@ def label(x: Samples, y: Samples, *, folds: int = 5, seed: int = 0) -> MIEstimat
 def _log_likelihoods(x: Real, classes: Codes, folds: int, seed: int) -> Real:
     """ln p(l_i | x_i) of each row, by models and weights of other folds."""
     fold = _folds(classes, folds, seed)
-    models = [_shares, _logistic, _gaussians]
+    models: list[Model] = [_shares, _logistic, _gaussians, _naive]
     if classes.max() < _BOOSTED:
         models.append(_boosting)
     given = np.empty((len(x), len(models)))
@@ -117,9 +120,6 @@ def _weights(given: Real) -> Real:
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
-Model = Callable[[Real, Codes, Real, int], Real]
-
-
 def _shares(x: Real, classes: Codes, asked: Real, count: int) -> Real:
     shares = (np.bincount(classes, minlength=count) + 0.5) / (len(classes) + 0.5 * count)
     return np.tile(shares, (len(asked), 1))
@@ -135,7 +135,7 @@ def _boosting(x: Real, classes: Codes, asked: Real, count: int) -> Real:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
-        max_iter=80, max_leaf_nodes=12, min_samples_leaf=20, early_stopping=False, random_state=0
+        max_iter=50, learning_rate=0.15, max_leaf_nodes=12, early_stopping=False, random_state=0
     )
     return _fitted(model, x, classes, asked, count)
 
@@ -156,14 +156,19 @@ def _fitted(model: object, x: Real, classes: Codes, asked: Real, count: int) -> 
     return predicted
 
 
-def _gaussians(x: Real, classes: Codes, asked: Real, count: int) -> Real:
+def _naive(x: Real, classes: Codes, asked: Real, count: int) -> Real:
+    return _gaussians(x, classes, asked, count, np.eye(x.shape[1]))
+
+
+def _gaussians(x: Real, classes: Codes, asked: Real, count: int, keep: Real | float = 1.0) -> Real:
+    """A Gaussian for each class; `keep` says which entries of its covariance matrix are not 0."""
     n, d = x.shape
     scores = np.full((len(asked), count), -np.inf)
     pooled = np.cov(x.T).reshape(d, d)
     for c in np.unique(classes):
         own = x[classes == c]
         covariance = np.cov(own.T).reshape(d, d) if len(own) > d + 1 else pooled
-        root = np.linalg.cholesky((1 - _REGULAR) * covariance + _REGULAR * np.eye(d))
+        root = np.linalg.cholesky((1 - _REGULAR) * covariance * keep + _REGULAR * np.eye(d))
         away = np.linalg.solve(root, (asked - own.mean(axis=0)).T)
         scores[:, c] = math.log(len(own) / n) - np.log(np.diag(root)).sum() - 0.5 * (away**2).sum(axis=0)
     scores -= scores.max(axis=1, keepdims=True)

@@ -17,10 +17,18 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from narrows.core.errors import DataError
 from narrows.core.seeds import derive
 from narrows.information.estimate import MIEstimate
-from narrows.information.inputs import Real, Samples, column_cautions, normal_scores, pair, refuse_labels, telling
+from narrows.information.inputs import (
+    Real,
+    Samples,
+    column_cautions,
+    pair,
+    refuse_labels,
+    scores_of_ranks,
+    telling,
+    untied_ranks,
+)
 from narrows.information.ksg import NEIGHBOURS, ksg_extrapolated
 
 KEPT = 3
@@ -42,18 +50,19 @@ def screen(x: Samples, y: Samples, *, seed: int = 0) -> MIEstimate:
     refuse_labels("screen", x=x, y=y)
     n, dims = len(a), (a.shape[1], b.shape[1])
     kept = telling(a), telling(b)
-    left, right = (normal_scores(side)[:, which] for side, which in zip((a, b), kept, strict=True))
-    cautions = tuple(c for c in column_cautions(x=a, y=b) if c.trouble != "heavy tails")
-    found = [("nothing", 0.0, 0.0, _NONE)]
+    left, right = (scores_of_ranks(r) for r in untied_ranks(a[:, kept[0]], b[:, kept[1]], seed))
+    cautions = tuple(c for c in column_cautions(x=a, y=b) if c.trouble not in ("heavy tails", "ties"))
+    found = [("nothing", 0.0, 0.0)]
+    where: tuple[list[int], list[int]] = ([], [])
     if all(kept):
         i, j = _columns(left, right)
         if len(i) and len(j):
+            where = [kept[0][c] for c in i], [kept[1][c] for c in j]
             answer = ksg_extrapolated(left[:, i], right[:, j], seed=seed)
-            where = ([kept[0][c] for c in i], [kept[1][c] for c in j])
-            found.append(("columns", answer.value, answer.standard_error or 0.0, where))
+            found.append(("columns", answer.value, answer.standard_error or 0.0))
         if max(left.shape[1], right.shape[1]) <= _WIDEST and n >= 2 * _LEAST:
-            found.append(("directions", *_directions(left, right, seed), _NONE))
-    way, value, error, (of_x, of_y) = max(found, key=lambda f: f[1])
+            found.append(("directions", *_directions(left, right, seed)))
+    way, value, error = max(found, key=lambda f: f[1])
     return MIEstimate(
         value,
         "screen",
@@ -62,11 +71,8 @@ def screen(x: Samples, y: Samples, *, seed: int = 0) -> MIEstimate:
         standard_error=error,
         kind="lower",
         cautions=cautions,
-        details={"way": way, "columns of x": of_x, "columns of y": of_y} | {f[0]: f[1] for f in found[1:]},
+        details={"way": way, "columns of x": where[0], "columns of y": where[1]} | {f[0]: f[1] for f in found[1:]},
     )
-
-
-_NONE: tuple[list[int], list[int]] = ([], [])
 
 
 def _columns(x: Real, y: Real) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
