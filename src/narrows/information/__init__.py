@@ -13,7 +13,10 @@ To add one: write `information/NAME.py` with a function `NAME(x, y, ...) -> MIEs
 mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` if a paper is behind it.
 """
 
+from narrows.information.cauchy_schwarz import batched_cs_divergence, batched_cs_qmi, cs_divergence, cs_qmi
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.hsic import batched_hsic, hsic
+from narrows.information.kozachenko_leonenko import kozachenko_leonenko
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.methods import (
     DEPENDENCE,
@@ -24,6 +27,13 @@ from narrows.information.methods import (
     entropy,
     mutual_information,
 )
+from narrows.information.renyi import (
+    batched_renyi_entropy,
+    batched_renyi_information,
+    renyi_entropy,
+    renyi_information,
+)
+from narrows.information.wasserstein_dependency import WPCLoss, lipschitz_penalty, wasserstein_dependency
 
 __all__ = [
     "DEPENDENCE",
@@ -33,11 +43,25 @@ __all__ = [
     "Estimate",
     "MIEstimate",
     "Method",
+    "WPCLoss",
+    "batched_cs_divergence",
+    "batched_cs_qmi",
+    "batched_hsic",
+    "batched_renyi_entropy",
+    "batched_renyi_information",
+    "cs_divergence",
+    "cs_qmi",
     "dependence",
     "entropy",
+    "hsic",
+    "kozachenko_leonenko",
     "ksg",
     "ksg_extrapolated",
+    "lipschitz_penalty",
     "mixed_ksg",
     "mutual_information",
+    "renyi_entropy",
+    "renyi_information",
     "saturation",
+    "wasserstein_dependency",
 ]

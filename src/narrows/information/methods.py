@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
+from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Estimate, MIEstimate
+from narrows.information.hsic import hsic
 from narrows.information.inputs import Samples
+from narrows.information.kozachenko_leonenko import kozachenko_leonenko
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.renyi import renyi_entropy, renyi_information
+from narrows.information.wasserstein_dependency import wasserstein_dependency
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -36,8 +41,16 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "ksg_extrapolated": Method(ksg_extrapolated),
     "mixed_ksg": Method(mixed_ksg, takes="any"),
 }
-ENTROPY: Mapping[str, Method] = {}
-DEPENDENCE: Mapping[str, Method] = {}
+ENTROPY: Mapping[str, Method] = {
+    "kozachenko_leonenko": Method(kozachenko_leonenko),
+    "renyi_entropy": Method(renyi_entropy, takes="any"),
+}
+DEPENDENCE: Mapping[str, Method] = {
+    "cs_qmi": Method(cs_qmi, takes="any"),
+    "hsic": Method(hsic, takes="any"),
+    "renyi_information": Method(renyi_information, takes="any"),
+    "wasserstein_dependency": Method(wasserstein_dependency, symmetric=False, exact=False, slow=True),
+}
 
 
 def mutual_information(x: Samples, y: Samples, method: str = "auto", **options: Any) -> MIEstimate:

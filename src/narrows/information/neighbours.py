@@ -1,4 +1,4 @@
-"""Nearest neighbours and counts under the maximum norm: trees in few dimensions, blocks of all distances in many."""
+"""Nearest neighbours and counts, by the maximum norm: trees in few dimensions, blocks of all distances in many."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TREE = 8
 _BLOCK = 5_000_000  # distances held at once
 
 
-def kth_distances(x: Real, ks: Sequence[int]) -> Real:
-    """Distance of each row to its k-th other row, for each k; shape (n, len(ks))."""
+def kth_distances(x: Real, ks: Sequence[int], norm: float = np.inf) -> Real:
+    """Distance of each row to its k-th other row, for each k; shape (n, len(ks)). `norm` 2 is Euclid's."""
     if x.shape[1] < TREE:
-        reach = cKDTree(x).query(x, k=[k + 1 for k in ks], p=np.inf, workers=-1)[0]
+        reach = cKDTree(x).query(x, k=[k + 1 for k in ks], p=norm, workers=-1)[0]
         return np.asarray(reach, dtype=np.float64)
-    return _all_distances((x,), ks)[0]
+    return _all_distances((x,), ks, norm)[0]
 
 
 def neighbour_counts(x: Real, y: Real, ks: Sequence[int]) -> tuple[Real, Counts, Counts]:
@@ -69,7 +69,7 @@ def _nearer_on_a_line(x: Real, reach: Real) -> Counts:
     return np.where(reach > 0, counts, 0)
 
 
-def _all_distances(spaces: Sequence[Real], ks: Sequence[int]) -> tuple[Real, list[Counts]]:
+def _all_distances(spaces: Sequence[Real], ks: Sequence[int], norm: float = np.inf) -> tuple[Real, list[Counts]]:
     """`neighbour_counts` in one or two spaces by all distances, a block of rows at a time."""
     n = len(spaces[0])
     tensors = [torch.from_numpy(s) for s in spaces]
@@ -78,7 +78,9 @@ def _all_distances(spaces: Sequence[Real], ks: Sequence[int]) -> tuple[Real, lis
     rows = max(1, _BLOCK // n)
     for start in range(0, n, rows):
         part = slice(start, min(start + rows, n))
-        distances = [torch.cdist(s[part], s, p=torch.inf) for s in tensors]
+        # Not by squares and products: these lose the distances of near rows.
+        exact = "donot_use_mm_for_euclid_dist"
+        distances = [torch.cdist(s[part], s, p=norm, compute_mode=exact) for s in tensors]
         joint = distances[0] if len(spaces) == 1 else torch.maximum(*distances)
         own = torch.arange(part.stop - part.start)
         for d in {id(d): d for d in (*distances, joint)}.values():
