@@ -13,11 +13,12 @@ with the critic's slope held at 1 by a gradient penalty on its inputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -225,13 +226,44 @@ def _distances(side: Real, metric: Metric) -> Real:
 
 
 def _transport(costs: Real) -> float:
-    """The least mean cost of moving n points of weight 1/n to n^2 points of weight 1/n^2, costs (n, n^2)."""
-    from scipy.optimize import linear_sum_assignment
+    """The least mean cost of moving n points of weight 1/n to n^2 points of weight 1/n^2, costs (n, n^2).
 
-    # A point of weight 1/n is n points of weight 1/n^2, and between equal weights the best plan is an assignment.
-    whole = np.repeat(costs, len(costs), axis=0)
-    rows, others = linear_sum_assignment(whole)
-    return float(whole[rows, others].mean())
+    Each point may send n units. Units are placed one by one along the shortest path: a point without room passes one of
+    its units on to another. A plan that grows by shortest paths is the best of its size at every step.
+    """
+    n, units = costs.shape
+    sends = np.zeros((n, units), dtype=bool)
+    # What it costs least to pass a unit from one point to another, and which unit that is.
+    passing, passed = np.full((n, n), np.inf), np.zeros((n, n), dtype=int)
+    for unit in range(units):
+        reach, before = _shortest(costs[:, unit], passing)
+        end = int(np.where(sends.sum(axis=1) < units // n, reach, np.inf).argmin())
+        touched = [end]
+        while before[end] >= 0:
+            start = int(before[end])
+            sends[[start, end], passed[start, end]] = False, True
+            end = start
+            touched.append(end)
+        sends[end, unit] = True
+        for point in touched:
+            own = np.flatnonzero(sends[point])
+            dearer = costs[:, own] - costs[point, own]
+            least = dearer.argmin(axis=1)
+            passing[point], passed[point] = dearer[np.arange(n), least], own[least]
+    return float(costs[sends].sum() / units)
+
+
+def _shortest(entry: Real, passing: Real) -> tuple[Real, NDArray[np.int64]]:
+    """The least cost of a new unit at each point, and the point that it comes from there (-1: it enters there)."""
+    reach, before = entry, np.full(len(entry), -1)
+    while True:
+        through = reach[:, None] + passing
+        least = through.argmin(axis=0)
+        cost = through[least, np.arange(len(entry))]
+        better = cost < reach - 1e-13
+        if not better.any():
+            return reach, before
+        reach, before = np.where(better, cost, reach), np.where(better, least, before)
 
 
 def _by_critic(x: Real, y: Real, steps: int, seed: int) -> tuple[float, float]:
@@ -239,38 +271,40 @@ def _by_critic(x: Real, y: Real, steps: int, seed: int) -> tuple[float, float]:
     dice = generator(seed, "wasserstein dependency")
     order = torch.randperm(len(x), generator=dice)
     sides = torch.from_numpy(x)[order], torch.from_numpy(y)[order]
-    halves = [tuple(s[part::2] for s in sides) for part in (0, 1)]
     terms = []
-    for train, held_out in ((halves[0], halves[1]), (halves[1], halves[0])):
+    for half in (0, 1):
+        train, held_out = ([side[part::2] for side in sides] for part in (half, 1 - half))
         critics = _Critics(x.shape[1] + y.shape[1], dice)
         with torch.enable_grad():
-            _train(critics, *train, steps, dice)
+            _train(critics, train, steps, dice)
         with torch.no_grad():
-            best = int(_gaps(critics, *train, _HELD_OUT, dice).mean(dim=1).argmax())
-            terms.append(_gaps(critics, *held_out, _HELD_OUT, dice)[best])
+            best = int(_gaps(critics, train, _HELD_OUT, dice).mean(dim=1).argmax())
+            terms.append(_gaps(critics, held_out, _HELD_OUT, dice)[best])
     gaps = torch.cat(terms)
     return float(gaps.mean()), float(gaps.std() / math.sqrt(len(gaps)))
 
 
-def _train(critics: _Critics, x: Tensor, y: Tensor, steps: int, dice: torch.Generator) -> None:
+def _train(critics: _Critics, sides: Sequence[Tensor], steps: int, dice: torch.Generator) -> None:
     with torch.no_grad():  # the sign of a critic is free
-        critics.last *= _gaps(critics, x[:_BATCH], y[:_BATCH], _SHIFTS, dice).mean(dim=1, keepdim=True).sign()
+        first = [side[:_BATCH] for side in sides]
+        critics.last[_gaps(critics, first, _SHIFTS, dice).mean(dim=1) < 0] *= -1
     optimiser = torch.optim.Adam(critics.parameters(), lr=_RATE)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     for _ in range(steps):
-        chosen = torch.randperm(len(x), generator=dice)[:_BATCH]
-        loss = -_gaps(critics, x[chosen], y[chosen], _SHIFTS, dice).mean(dim=1).sum()
+        chosen = torch.randperm(len(sides[0]), generator=dice)[:_BATCH]
+        loss = -_gaps(critics, [side[chosen] for side in sides], _SHIFTS, dice).mean(dim=1).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         rate.step()
 
 
-def _gaps(critics: _Critics, x: Tensor, y: Tensor, shifts: int, dice: torch.Generator) -> Tensor:
+def _gaps(critics: _Critics, sides: Sequence[Tensor], shifts: int, dice: torch.Generator) -> Tensor:
     """f(x_i, y_i) minus its mean over `shifts` other y, for each critic and row; shape (critics, n)."""
+    x, y = sides
     chosen = (torch.randperm(len(x) - 1, generator=dice)[:shifts] + 1).tolist()
     others = torch.cat([y, *(y.roll(s, dims=0) for s in chosen)])
-    values = critics(torch.cat([x.repeat(len(chosen) + 1, 1), others], dim=1))
+    values: Tensor = critics(torch.cat([x.repeat(len(chosen) + 1, 1), others], dim=1))
     values = values.reshape(len(values), len(chosen) + 1, len(x))
     return values[:, 0] - values[:, 1:].mean(dim=1)
 
@@ -291,7 +325,8 @@ class _Critics(nn.Module):
         for weight, shift in zip(self.weights, self.shifts, strict=True):
             first, second = (points @ _orthonormal(weight).mT + shift).chunk(2, dim=-1)
             points = torch.cat([torch.maximum(first, second), torch.minimum(first, second)], dim=-1)
-        return (points @ F.normalize(self.last, dim=-1)[..., None])[..., 0]
+        values: Tensor = (points @ F.normalize(self.last, dim=-1)[..., None])[..., 0]
+        return values
 
 
 def _orthonormal(weight: Tensor) -> Tensor:
