@@ -110,7 +110,7 @@ def test_a_shuffled_copy_by_either_way_is_hsic_of_the_shuffled_rows(monkeypatch)
     monkeypatch.setattr(module, "generator", lambda *_: torch.Generator().manual_seed(3))
     dice = torch.Generator().manual_seed(3)
     expected = [hsic(x, y[torch.randperm(40, generator=dice).numpy()]).value for _ in range(5)]
-    for dense, held in ((5000, 10**6), (10, 10**6), (5000, 300), (10, 300)):
+    for dense, held in ((5000, 10**6), (10, 10**6), (5000, 300), (10, 300)):  # whole and not, in one part and in six
         monkeypatch.setattr(module, "DENSE", dense)
         monkeypatch.setattr(module, "_HELD", held)
         found = module._shuffled(a, b, sums, True, 5, 0)

@@ -23,12 +23,10 @@ from narrows.information.estimate import Caution, Estimate
 from narrows.information.inputs import Samples, same_rows
 from narrows.information.kernels import (
     DENSE,
-    TILE,
     Side,
     Sums,
     batch_gram,
     batch_pair,
-    exponents,
     kernel_cautions,
     kernel_side,
     mean_kernel,
@@ -64,7 +62,8 @@ ALIGNMENT = register_reference(
 )
 
 _LEAST = 4  # the unbiased form divides by n - 3
-_HELD = 4_000_000  # permuted kernel values at once
+_ROWS = 256  # rows of a kernel that are shuffled at once, and how many of its values
+_HELD = 4_000_000
 _FEW = 20
 
 
@@ -167,23 +166,23 @@ def _aligned(value: Tensor, own_x: Tensor, own_y: Tensor) -> Tensor:
 
 
 def _shuffled(x: Side, y: Side, sums: Sums, unbiased: bool, permutations: int, seed: int) -> Tensor:
-    """HSIC with the rows of y in another order, several orders at a time; shape (permutations,)."""
+    """HSIC with the rows of y in another order; shape (permutations,). Each part of x's kernel is made once for all."""
     n = len(x)
     whole = y.tile(slice(None), slice(None)) if n <= DENSE else None
     dice = generator(seed, "permutations")
-    rows = max(1, min(n, TILE, _HELD // n))
-    at_once = max(1, _HELD // (rows * n))
-    found = []
-    for start in range(0, permutations, at_once):
-        orders = torch.stack([torch.randperm(n, generator=dice) for _ in range(min(at_once, permutations - start))])
-        product = torch.zeros(len(orders), dtype=torch.float64)
-        for i in range(0, n, rows):
-            part = slice(i, min(n, i + rows))
-            mine = orders[:, part]
+    orders = torch.stack([torch.randperm(n, generator=dice) for _ in range(permutations)])
+    product = torch.zeros(permutations, dtype=torch.float64)
+    rows = max(1, min(_ROWS, _HELD // n))
+    for i in range(0, n, rows):
+        part = slice(i, min(n, i + rows))
+        # Both kernels are symmetric: what lies above the part counts twice, below it not at all.
+        kernel = 2 * x.tile(part, slice(i, None))
+        kernel[:, : part.stop - i] /= 2
+        for p, order in enumerate(orders):
+            mine, others = order[part], order[i:]
             if whole is None:
-                shuffled = exponents(y.scaled[mine], y.scaled[orders]).exp()
+                shuffled = y.tile(mine, others)
             else:
-                shuffled = whole[mine[:, :, None], orders[:, None, :]]
-            product += (shuffled * x.tile(part, slice(None))).sum(dim=(1, 2))
-        found.append(_statistic(product, sums.in_x, sums.in_y[orders], unbiased))
-    return torch.cat(found)
+                shuffled = torch.take_along_dim(whole[mine], others[None], dim=1)
+            product[p] += torch.dot(shuffled.flatten(), kernel.flatten())
+    return _statistic(product, sums.in_x, sums.in_y[orders], unbiased)
