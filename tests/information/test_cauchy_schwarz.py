@@ -18,6 +18,7 @@ from narrows.information import (
     cs_qmi,
     hsic,
     kernels,
+    renyi_information,
 )
 
 
@@ -85,6 +86,25 @@ def test_the_divergence_in_tiles(monkeypatch):
     whole = cs_divergence(x, y[:33]).value
     monkeypatch.setattr(cauchy_schwarz, "TILE", 16)
     assert cs_divergence(x, y[:33]).value == pytest.approx(whole, abs=1e-13)
+
+
+def test_no_more_than_a_tile_of_a_kernel_is_ever_held(monkeypatch):
+    held = []
+
+    def counting(u, v):
+        held.append(len(u) * len(v))
+        return exponents(u, v)
+
+    exponents = kernels.exponents
+    for module in (kernels, cauchy_schwarz):
+        monkeypatch.setattr(module, "TILE", 16)
+        monkeypatch.setattr(module, "exponents", counting)
+    x, y = correlated(100, 0.3, d=2)
+    for measure in (cs_qmi, hsic, cs_divergence, lambda a, b: renyi_information(a, b, alpha=2)):
+        held.clear()
+        measure(x, y)
+        assert len(held) > 30
+        assert max(held) == 16 * 16
 
 
 @pytest.mark.parametrize(

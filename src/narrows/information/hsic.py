@@ -44,11 +44,12 @@ HSIC = register_reference(
 )
 UNBIASED = register_reference(
     Reference(
-        "arXiv:0704.2668",
+        "song2012",
         "Feature selection via dependence maximization",
         ("Le Song", "Alex Smola", "Arthur Gretton", "Justin Bedo", "Karsten Borgwardt"),
         2012,
         "Journal of Machine Learning Research",
+        url="https://www.jmlr.org/papers/v13/song12a.html",
     )
 )
 ALIGNMENT = register_reference(

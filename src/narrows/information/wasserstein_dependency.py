@@ -143,9 +143,9 @@ class WPCLoss(nn.Module):
 
     The critic is f(x, y) = g(x)^T W h(y) on inputs multiplied by `metric_scale`, the only choice that the metric
     leaves. loss = cross entropy of the scores of a batch against its diagonal + `lambda_gp` * penalty, at points (x, a
-    y + (1 - a) y') with y' from another pair of the batch and a uniform. `one_sided`: see `lipschitz_penalty`; the
-    paper's code penalises both sides. `symmetric` takes the mean of both directions of the cross entropy. In
-    evaluation mode there is no penalty.
+    y + (1 - a) y') with y' from another pair of the batch and a uniform. `one_sided`: see `lipschitz_penalty`; both
+    sides are penalised in WGAN-GP, where the penalty comes from. `symmetric` takes the mean of both directions of the
+    cross entropy. In evaluation mode there is no penalty.
     """
 
     def __init__(
