@@ -9,7 +9,7 @@ from typing import Any
 
 from narrows.report.figures import INK, LINE, PALETTE, SHAPES, SOFT, STYLE
 
-METHODS = ("wpc", "wpc, two-sided", "cpc, decay", "cpc", "untrained")
+METHODS = ("wpc", "wpc, two-sided", "cpc, decay", "cpc", "untrained", "cpc, cosine")
 
 
 def finish(record: Mapping[str, Any], folder: Path) -> None:

@@ -46,12 +46,13 @@ def _default() -> Iterator[Cell]:
     for seed in SEEDS[:3]:
         for m in DIGITS:
             yield from (cell(m, method, seed=seed) for method in ("untrained", "cpc, decay", "wpc, two-sided"))
+            yield cell(m, "cpc, cosine", seed=seed)
         for batch in (16, 256):
             yield from (cell(4, method, batch=batch, seed=seed) for method in ("cpc", "wpc"))
 
 
 def _full() -> Iterator[Cell]:
-    methods = ("cpc", "wpc", "untrained", "cpc, decay", "wpc, two-sided")
+    methods = ("cpc", "wpc", "untrained", "cpc, decay", "cpc, cosine", "wpc, two-sided")
     for seed in range(10):
         yield from (cell(m, method, seed=seed, steps=3000) for m in DIGITS for method in methods)
         yield from (
@@ -94,6 +95,11 @@ def encoder(m: int) -> nn.Module:
     return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
+class Unit(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(x, dim=-1)
+
+
 def measure(cell: Cell, work: Path) -> dict[str, Any]:
     """Accuracy of the probe, at a quarter and half of the steps too; information and slope on test pairs."""
     seed, m, method = cell["seed"], cell["digits"], cell["method"]
@@ -101,12 +107,16 @@ def measure(cell: Cell, work: Path) -> dict[str, Any]:
     torch.manual_seed(derive(seed, "encoders", m))
     g, h = encoder(m), encoder(m)
     W = nn.Parameter(0.1 * torch.eye(FEATURES))
+    u, v = g, h
+    if "cosine" in method:  # the usual contrastive critic: cosines by a fixed temperature of 0.1
+        u, v = nn.Sequential(g, Unit()), nn.Sequential(h, Unit())
+        W = nn.Parameter(10 * torch.eye(FEATURES), requires_grad=False)
     path = {}
-    for step in fit(cell, train, g, h, W) if method != "untrained" else [0]:
+    for step in fit(cell, train, u, v, W) if method != "untrained" else [0]:
         with torch.no_grad():
             path[str(step)] = probe(cell, train, test, g)
     with torch.no_grad():
-        return {"accuracy": path[str(step)], "path": path, **critic(cell, test, g, h, W)}
+        return {"accuracy": path[str(step)], "path": path, **critic(cell, test, u, v, W)}
 
 
 def fit(cell: Cell, train: Images, g: nn.Module, h: nn.Module, W: nn.Parameter) -> Iterator[int]:
