@@ -47,6 +47,10 @@ from narrows.information.generalization_bound import (
     parameter_bound,
 )
 from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
+from narrows.information.cauchy_schwarz import batched_cs_divergence, batched_cs_qmi, cs_divergence, cs_qmi
+from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
+from narrows.information.hsic import batched_hsic, hsic
+from narrows.information.kozachenko_leonenko import kozachenko_leonenko
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.label import label
 from narrows.information.layers import GaussianNoise
@@ -81,6 +85,13 @@ from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
 from narrows.information.track import Moment, Tracker, named, principal, reservoir, track
 from narrows.information.v_information import v_information
 from narrows.information.weighted_entropy import neighbour_weights, weighted_entropy
+from narrows.information.renyi import (
+    batched_renyi_entropy,
+    batched_renyi_information,
+    renyi_entropy,
+    renyi_information,
+)
+from narrows.information.wasserstein_dependency import WPCLoss, lipschitz_penalty, wasserstein_dependency
 
 __all__ = [
     "DEPENDENCE",
@@ -117,6 +128,14 @@ __all__ = [
     "binned",
     "binned_entropy",
     "compression",
+    "WPCLoss",
+    "batched_cs_divergence",
+    "batched_cs_qmi",
+    "batched_hsic",
+    "batched_renyi_entropy",
+    "batched_renyi_information",
+    "cs_divergence",
+    "cs_qmi",
     "dependence",
     "diffusion_spectral_entropy",
     "diffusion_spectral_information",
@@ -150,6 +169,11 @@ __all__ = [
     "median_distance",
     "mine",
     "mine_objective",
+    "hsic",
+    "kozachenko_leonenko",
+    "ksg",
+    "ksg_extrapolated",
+    "lipschitz_penalty",
     "mixed_ksg",
     "mixture_entropy",
     "mixture_information",
@@ -179,4 +203,8 @@ __all__ = [
     "track",
     "v_information",
     "weighted_entropy",
+    "renyi_entropy",
+    "renyi_information",
+    "saturation",
+    "wasserstein_dependency",
 ]

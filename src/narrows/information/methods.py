@@ -27,6 +27,14 @@ from narrows.information.screen import screen
 from narrows.information.sliced import sliced
 from narrows.information.v_information import v_information
 from narrows.information.weighted_entropy import weighted_entropy
+from narrows.information.cauchy_schwarz import cs_qmi
+from narrows.information.estimate import Estimate, MIEstimate
+from narrows.information.hsic import hsic
+from narrows.information.inputs import Samples
+from narrows.information.kozachenko_leonenko import kozachenko_leonenko
+from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
+from narrows.information.renyi import renyi_entropy, renyi_information
+from narrows.information.wasserstein_dependency import wasserstein_dependency
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -82,6 +90,16 @@ DEPENDENCE: Mapping[str, Method] = {
     "linear_cka": Method(linear_cka),
     "mmcr_capacity": Method(mmcr_capacity, takes="label", symmetric=False),
     "sliced": Method(sliced),
+}
+ENTROPY: Mapping[str, Method] = {
+    "kozachenko_leonenko": Method(kozachenko_leonenko),
+    "renyi_entropy": Method(renyi_entropy, takes="any"),
+}
+DEPENDENCE: Mapping[str, Method] = {
+    "cs_qmi": Method(cs_qmi, takes="any"),
+    "hsic": Method(hsic, takes="any"),
+    "renyi_information": Method(renyi_information, takes="any"),
+    "wasserstein_dependency": Method(wasserstein_dependency, symmetric=False, exact=False, slow=True),
 }
 
 

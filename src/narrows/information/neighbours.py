@@ -28,12 +28,13 @@ _ROWS = 32_768  # rows whose neighbours are held as bits at once
 _BLOCK = 5_000_000  # distances held at once
 
 
-def kth_distances(x: Real, ks: Sequence[int]) -> Real:
-    """Distance of each row to its k-th other row, for each k; shape (n, len(ks))."""
+def kth_distances(x: Real, ks: Sequence[int], norm: float = np.inf) -> Real:
+    """Distance of each row to its k-th other row, for each k; shape (n, len(ks)). `norm` 2 is Euclid's."""
     if x.shape[1] < TREE:
-        reach = cKDTree(x).query(x, k=[k + 1 for k in ks], p=np.inf, workers=-1)[0]
+        reach = cKDTree(x).query(x, k=[k + 1 for k in ks], p=norm, workers=-1)[0]
         return np.asarray(reach, dtype=np.float64)
-    return _nearest(x, max(ks))[:, [k - 1 for k in ks]]
+    found = _nearest(x, max(ks)) if norm == np.inf else _all_distances(x, max(ks), norm)
+    return found[:, [k - 1 for k in ks]]
 
 
 def neighbour_counts(x: Real, y: Real, ks: Sequence[int]) -> tuple[Real, Counts, Counts]:
@@ -58,6 +59,18 @@ def nearer(x: Real, reach: Real) -> Counts:
             for j, marks in enumerate(_marks(x[rows], x[chunk], reach[rows])):
                 counts[rows, j] += np.bitwise_count(marks).sum(axis=1, dtype=np.int64)
     return counts - (reach > 0)  # the row itself
+
+
+def _all_distances(x: Real, most: int, norm: float) -> Real:
+    """The `most` smallest distances of each row to other rows, a block of rows at a time."""
+    values, n = torch.from_numpy(x), len(x)
+    best = torch.empty(n, most, dtype=torch.float64)
+    for part in torch.arange(n).split(max(1, _BLOCK // n)):
+        # Not by squares and products: these lose the distances of near rows.
+        distances = torch.cdist(values[part], values, p=norm, compute_mode="donot_use_mm_for_euclid_dist")
+        distances[torch.arange(len(part)), part] = torch.inf
+        best[part] = distances.topk(most, dim=1, largest=False).values
+    return best.numpy()
 
 
 def _nearest(x: Real, most: int) -> Real:
