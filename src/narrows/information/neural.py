@@ -216,7 +216,7 @@ def _train(
         rows = next(batches)
         value, average = recipe.ascend(critic(train[0][rows], train[1][rows]) + recipe.shift, average)
         optimizer.zero_grad()
-        (-value).backward()  # type: ignore[no-untyped-call]
+        (-value).backward()
         optimizer.step()
         step += 1
 
