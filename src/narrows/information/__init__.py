@@ -13,7 +13,6 @@ To add one: write `information/NAME.py` with a function `NAME(x, y, ...) -> MIEs
 mathematics in `tests/information/test_NAME.py`; give it a folder in `papers/` if a paper is behind it.
 """
 
-from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.layers import GaussianNoise, LayerInformation, layer_information
@@ -51,7 +50,6 @@ __all__ = [
     "MIEstimate",
     "Method",
     "SeparableCritic",
-    "cs_qmi",
     "dependence",
     "dv_bound",
     "entropy",

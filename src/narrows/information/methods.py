@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from narrows.core.errors import NarrowsError
-from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.inputs import Samples
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
@@ -50,7 +49,6 @@ ENTROPY: Mapping[str, Method] = {
     "weighted_entropy": Method(weighted_entropy),
 }
 DEPENDENCE: Mapping[str, Method] = {
-    "cs_qmi": Method(cs_qmi),
     "sliced": Method(sliced),
 }
 
