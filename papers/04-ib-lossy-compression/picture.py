@@ -33,7 +33,7 @@ def finish(record: Mapping[str, Any], folder: Path) -> None:
             _bumps(place, record["figures"], noise)
         axes[0, 0].legend(frameon=False, fontsize=7)
         _input(axes[1, 0], record)
-        _label(axes[1, 1], record)
+        _codes(axes[1, 1], record)
         figure.savefig(folder / "figure.png", dpi=150)
 
 
@@ -52,20 +52,21 @@ def _bumps(axes: Any, figures: Mapping[str, Any], noise: float) -> None:
 
 
 def _input(axes: Any, record: Mapping[str, Any]) -> None:
+    ways = (("code 4", "codes of 4, entropies", "-"), ("infonce", "InfoNCE, raw", ":"), ("raw ksg", "KSG, raw", "--"))
     lines = [
-        ("I(X;L1) code 4", "L1, codes of 4", 0, "-"), ("I(X;L3) code 4", "L3 (logits), codes of 4", 1, "-"),
-        ("I(X;L1) infonce", "L1, InfoNCE, raw", 0, ":"), ("I(X;L3) infonce", "L3, InfoNCE, raw", 1, ":"),
-        ("I(X;L3) code 2", "L3, codes of 2", 2, "--"), ("I(X;L3) code 8", "L3, codes of 8", 3, "--"),
-    ]  # fmt: skip
+        (f"I(X;{layer}) {key}", f"{layer}: {label}", i, style)
+        for i, layer in enumerate(("L1", "L3"))
+        for key, label, style in ways
+    ]
     _courses(axes, record, lines)
-    axes.set(ylabel="I(X; layer), nats", title="Digits: what layers tell of the image")
+    axes.set(ylabel="nats", title="Digits: I(image; layer), every seed")
 
 
-def _label(axes: Any, record: Mapping[str, Any]) -> None:
-    lines = [(f"I({layer};Y) code 4", f"{layer}, codes of 4", i, "-") for i, layer in enumerate(("L1", "L2", "L3"))]
-    _courses(axes, record, lines)
+def _codes(axes: Any, record: Mapping[str, Any]) -> None:
+    lines = [(f"I(X;L3) code {code}", f"I(image; L3), codes of {code}", i, "-") for i, code in enumerate((2, 4, 8))]
+    _courses(axes, record, [*lines, ("I(L3;Y) code 4", "I(L3; label), codes of 4", 3, "-")])
     axes.axhline(np.log(10), color=SOFT, lw=0.8, ls=":")
-    axes.set(ylabel="I(layer; label), nats", title="Digits: what layers tell of the label (dotted: ln 10)")
+    axes.set(ylabel="nats", title="Digits: the logits by codes (dotted: ln 10)")
 
 
 def _courses(axes: Any, record: Mapping[str, Any], lines: list[tuple[str, str, int, str]]) -> None:

@@ -9,6 +9,7 @@ import torch
 from narrows.core.cite import cite
 from narrows.core.errors import DataError, NarrowsError
 from narrows.information import SeparableCritic, infonce, mine, mutual_information, nwj, smile
+from narrows.information.neural import _cap, _ceiling
 
 METHODS = {"infonce": infonce, "mine": mine, "nwj": nwj, "smile": smile}
 every = pytest.mark.parametrize("name", METHODS)
@@ -65,21 +66,36 @@ def test_monotone_maps_of_columns_change_nothing():
 
 def test_labels_are_classes():
     dice = np.random.default_rng(0)
-    label = dice.integers(0, 3, 1500)
-    x = np.array([3.0, 1.0, 2.0])[label][:, None] * 20 + dice.standard_normal((1500, 1))
-    entropy = -sum(p * math.log(p) for p in np.bincount(label) / 1500)
-    assert infonce(x, label).value == pytest.approx(entropy, abs=0.05)
-    assert infonce(x, np.array(["a", "b", "c"])[label]).value == infonce(x, label).value
+    label = dice.integers(0, 3, 600)
+    x = np.array([3.0, 1.0, 2.0])[label][:, None] * 20 + dice.standard_normal((600, 1))
+    entropy = -sum(p * math.log(p) for p in np.bincount(label) / 600)
+    assert infonce(x, label, steps=600).value == pytest.approx(entropy, abs=0.05)
+    names = np.array(["a", "b", "c"])[label]
+    assert infonce(x, names, steps=40).value == infonce(x, label, steps=40).value
 
 
-@every
-def test_too_much_information_is_flagged(name):
-    x, y = correlated(400, 0.9999, d=2)
-    found = METHODS[name](x, y, steps=400)
+def test_too_much_information_is_flagged():
+    found = infonce(*correlated(80, 0.9999))
     assert found.saturated
-    assert not METHODS[name](*correlated(400, 0.3), steps=40).saturated
-    if name == "infonce":
-        assert found.value <= math.log(100)
+    assert found.value <= math.log(20)
+    assert not infonce(*correlated(400, 0.3), steps=40).saturated
+
+
+def test_the_ceiling_is_that_of_the_batch_for_infonce_and_of_the_matrix_for_the_others():
+    for method in METHODS:
+        assert not _ceiling(method, 3.9, 256, 1000)
+    assert _ceiling("infonce", 4.6, 256, 1000)
+    assert not _ceiling("mine", 4.6, 256, 1000)
+    assert _ceiling("mine", 6.0, 256, 1000)
+    assert _ceiling("infonce", 2.0, 256, 20)
+
+
+def test_an_absurd_score_apart_is_cut():
+    scores = torch.zeros(50, 50)
+    scores.diagonal().fill_(2.0)
+    assert _cap([scores]) == pytest.approx(2.0)
+    scores.diagonal().fill_(20.0)
+    assert _cap([scores]) == pytest.approx(2 * math.log(50), abs=1e-5)
 
 
 def test_the_seed_decides_everything():

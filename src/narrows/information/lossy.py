@@ -101,7 +101,7 @@ def lossy(
 class _Side:
     """A code (n, few), or the classes (n, 1) of a label."""
 
-    values: Real | Codes
+    values: NDArray[Any]
     width: int
     label: bool = False
     lossy: bool = False
@@ -182,7 +182,8 @@ def _by_ksg(a: _Side, b: _Side, k: int, whiten: bool) -> Measured:
         found = mixed_ksg(code.values, classes[:, 0], k)
         return found.value, found.standard_error or 0.0, [c for c in found.cautions if c.trouble != "saturated"]
     cautions = [c for c in column_cautions(x=a.values, y=b.values) if c.trouble == "ties"]
-    terms = _euclidean_ksg(*(side.values / side.values.std(axis=0).max() for side in (a, b)), k)
+    first, second = (side.values / side.values.std(axis=0).max() for side in (a, b))
+    terms = _euclidean_ksg(first, second, k)
     return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(len(terms))), cautions
 
 
