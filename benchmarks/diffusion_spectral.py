@@ -57,11 +57,10 @@ def cases() -> dict[str, tuple[NDArray[np.float64], float]]:
     wide = np.random.default_rng(0).standard_normal((N, 20))
     return {
         "colours, half median": (colours, suggest_sigma(colours)),
-        "colours, a tenth of the median": (colours, suggest_sigma(colours) / 5),
+        "colours, tenth of the median": (colours, suggest_sigma(colours) / 5),
+        "patches, median": (patches, 2 * suggest_sigma(patches)),
         "patches, half median": (patches, suggest_sigma(patches)),
-        "20 normal columns, sigma 10": (wide, 10.0),
         "20 normal columns, half median": (wide, suggest_sigma(wide)),
-        "20 normal columns, sigma 1": (wide, 1.0),
     }
 
 

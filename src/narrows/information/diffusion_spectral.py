@@ -211,7 +211,8 @@ class DSELoss(nn.Module):
             kernel = kernel * scale * scale[:, None]
         powers = torch.linalg.eigvalsh(kernel).clamp(min=_FINE) ** self.t
         p = powers / powers.sum()
-        return -(p * p.log()).sum().to(z.dtype)
+        entropy: Tensor = -(p * p.log()).sum()
+        return entropy.to(z.dtype)
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma}, t={self.t}, normalization={self.normalization!r}"

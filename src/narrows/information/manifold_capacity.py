@@ -153,7 +153,7 @@ class MMCRLoss(nn.Module):
         return loss
 
     def _all(self, views: Tensor) -> Tensor:
-        return _Gather.apply(views) if self.gather else views  # type: ignore[no-untyped-call, no-any-return]
+        return _Gather.apply(views) if self.gather else views  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         return f"n_views={self.n_views}, lmbda={self.lmbda}, reduction={self.reduction!r}, gather={self.gather}"
@@ -191,7 +191,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous().clone()
         torch.distributed.all_reduce(gradient)
         return gradient.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
