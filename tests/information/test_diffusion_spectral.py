@@ -81,6 +81,13 @@ def test_both_normalizations_are_what_brute_force_gives(t):
     assert paper == pytest.approx(from_eigenvalues(np.linalg.eigvals(p).real, t), abs=1e-10)
 
 
+@pytest.mark.parametrize("t", [1, 2, 3])
+def test_the_authors_package_gives_the_same(t):
+    peer = pytest.importorskip("dse_dsmi")
+    x = cloud(200)
+    assert bits(x, 1.0, t) == pytest.approx(peer.diffusion_spectral_entropy(x, gaussian_kernel_sigma=1, t=t), abs=1e-8)
+
+
 def test_the_two_normalizations_differ_though_the_authors_code_says_they_do_not():
     k, p = matrices(cloud(), 1.0)
     code, paper = np.sort(np.linalg.eigvalsh(k)), np.sort(np.linalg.eigvals(p).real)
@@ -294,6 +301,24 @@ def test_bad_options_are_refused(options, said):
         diffusion_spectral_entropy(cloud(), **options)
     with pytest.raises(DataError, match=said):
         diffusion_spectral_information(cloud(), np.arange(60) % 2, **options)
+
+
+def test_labels_of_any_kind_of_container_are_the_same_and_broken_ones_are_refused():
+    x, label = clusters([20] * 3, 0.01)
+    value = diffusion_spectral_information(x, label, 1.0).value
+    for same in (label.tolist(), torch.from_numpy(label), np.array(["a", "b", "c"])[label], label[:, None]):
+        assert diffusion_spectral_information(x, same, 1.0).value == pytest.approx(value, abs=1e-12)
+    quantities = torch.from_numpy(label * 0.25).bfloat16().requires_grad_()
+    assert diffusion_spectral_information(x, quantities, 1.0).value == pytest.approx(value, abs=1e-12)
+    assert diffusion_spectral_information(x, np.full(60, 0.5), 1.0).value == pytest.approx(0, abs=1e-12)
+    for broken, said in (
+        ([[1], [2, 3]], "different lengths"),
+        (np.where(label > 1, np.nan, 0.0), "NaN"),
+        (label[1:], "60 rows and y has 59"),
+        (np.float64(1.0), "shape"),
+    ):
+        with pytest.raises(DataError, match=said):
+            diffusion_spectral_information(x, broken, 1.0)
 
 
 def test_data_that_says_nothing_is_refused():
