@@ -85,6 +85,12 @@ def test_opposite_views_count_nothing_and_have_a_gradient():
 def test_the_local_term_and_the_reduction():
     z = repeated(views(4, 1)[:, 0])
     assert float(mmcr_loss(z, 3, 2.0) - mmcr_loss(z, 3)) == pytest.approx(2 * math.sqrt(3), abs=1e-10)
+    loss = MMCRLoss(3, 2.0)
+    assert loss.stats == {}
+    assert float(loss(z)) == pytest.approx(2 * loss.stats["local_nuc"] - loss.stats["global_nuc"], abs=1e-10)
+    plain = MMCRLoss(3)
+    plain(z)
+    assert "local_nuc" not in plain.stats
     assert float(mmcr_loss(z, 3, reduction="batch")) == pytest.approx(float(mmcr_loss(z, 3)) / 4, abs=1e-12)
 
 
