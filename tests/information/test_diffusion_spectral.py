@@ -332,5 +332,6 @@ def test_data_that_says_nothing_is_refused():
         spectral_clusters(cloud(12))
     with pytest.raises(DataError, match="two rows or more"):
         DSELoss()(torch.zeros(1, 3))
-    with pytest.raises(DataError, match="sigma must be"):
-        DSELoss(sigma=0)
+    for sigma in (0, "median"):
+        with pytest.raises(DataError, match="sigma must be"):
+            DSELoss(sigma)

@@ -195,7 +195,7 @@ class DSELoss(nn.Module):
     def __init__(self, sigma: float = 10.0, t: float = 1.0, normalization: Normalization = "code") -> None:
         super().__init__()
         _require(t, normalization, 0.0, 2)
-        self.sigma = _bandwidth(sigma, math.nan)
+        self.sigma = _positive(sigma)
         self.t = t
         self.normalization = normalization
 
@@ -350,8 +350,12 @@ def _bandwidth(sigma: Sigma, middle: float) -> float:
         if middle == 0:
             raise DataError("sigma='median' needs distances: more than half of the pairs of rows are the same")
         return middle / 2
+    return _positive(sigma)
+
+
+def _positive(sigma: float | str) -> float:
     if isinstance(sigma, str) or not 0 < sigma < math.inf:
-        raise DataError(f"sigma must be a positive number or 'median', got {sigma!r}")
+        raise DataError(f"sigma must be a positive number, got {sigma!r}")
     return float(sigma)
 
 
