@@ -38,7 +38,8 @@ def finish(record: Mapping[str, Any], folder: Path) -> None:
             )
         axes.set_xscale("log")
         axes.set_title(title, fontsize=9)
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(0, low), high + 0.05 * (high - min(0, low)))
         axes.spines[["top", "right"]].set_visible(False)
     for axes in figure.axes[3:]:
         axes.set_xlabel("1 + epoch")

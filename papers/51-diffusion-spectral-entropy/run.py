@@ -28,8 +28,8 @@ TRAIN, HELD_OUT, BATCH, BINS = 1000, 600, 64, 10
 LABELS = {"true": (1e-3, 60), "shuffled": (2e-3, 200)}  # learning rate, epochs
 MOMENTS = (0, 1, 2, 5, 10, 20, 40, 60, 100, 150, 200)
 WIDTHS = {"sigma 10": "A", "half median": "B", "half first median": "C"}
-POINTS, AMBIENT = 500, 2048
-DIMENSIONS = (102, 256, 512, 1024, 2048)
+POINTS = 500
+PARTS = (20, 8, 4, 2, 1)  # of the ambient dimension, filled
 NOISES, STEPS = (0.01, 0.1, 0.5), (1, 2, 3, 5)
 CORRUPTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -42,7 +42,10 @@ def cells(mode: Mode) -> Sequence[Cell]:
         {"part": "training", "seed": s, "labels": labels, "epochs": epochs[labels]} for s in seeds for labels in LABELS
     ]
     noises, branches = (NOISES[:1], (2,)) if mode == "smoke" else (NOISES, (2, 5, 10))
-    toys: list[Cell] = [{"part": "dimension", "seed": s, "noise": noise} for s in seeds for noise in noises]
+    ambient = 128 if mode == "smoke" else 2048
+    toys: list[Cell] = [
+        {"part": "dimension", "seed": s, "noise": noise, "ambient": ambient} for s in seeds for noise in noises
+    ]
     toys += [{"part": "tree", "seed": s, "branches": b} for s in seeds for b in branches]
     return [*training, *toys]
 
@@ -134,15 +137,16 @@ def resilience(z: Array, seed: int) -> dict[str, float]:
 
 
 def dimension(cell: Cell) -> Mapping[str, Any]:
-    """DSE of Gaussian points that fill more and more of 2048 dimensions, with uniform noise in all of them."""
+    """DSE of Gaussian points that fill more and more of many dimensions, with uniform noise in all of them."""
+    ambient = cell["ambient"]
     dice = np.random.default_rng(derive(cell["seed"], "dimension", cell["noise"]))
     found: dict[str, list[float]] = {str(t): [] for t in STEPS}
-    for intrinsic in DIMENSIONS:
-        x = np.zeros((POINTS, AMBIENT))
+    for intrinsic in (ambient // part for part in PARTS):
+        x = np.zeros((POINTS, ambient))
         x[:, :intrinsic] = dice.standard_normal((POINTS, intrinsic))
         x += cell["noise"] * dice.uniform(-1, 1, x.shape)
         for t in STEPS:
-            found[str(t)].append(diffusion_spectral_entropy(x, math.sqrt(AMBIENT), t).bits)
+            found[str(t)].append(diffusion_spectral_entropy(x, math.sqrt(ambient), t).bits)
     return {"entropy": found, "rises": {t: values == sorted(values) for t, values in found.items()}}
 
 

@@ -2,13 +2,12 @@
 
 import copy
 import math
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing import spawn
-from torch.nn.parallel import DistributedDataParallel
 
 from narrows.core.errors import DataError
 from narrows.information import (
@@ -78,7 +77,7 @@ def test_opposite_views_count_nothing_and_have_a_gradient():
     rest = views(2, 2)
     z = torch.cat([torch.stack([rest[:1, 0], -rest[:1, 0]], dim=1), rest[1:]]).requires_grad_()
     loss = mmcr_loss(z, 2)
-    assert float(loss) == pytest.approx(float(mmcr_loss(rest[1:], 2)), abs=1e-12)
+    assert float(loss.detach()) == pytest.approx(float(mmcr_loss(rest[1:], 2)), abs=1e-12)
     loss.backward()
     assert torch.isfinite(z.grad).all()
 
@@ -86,6 +85,12 @@ def test_opposite_views_count_nothing_and_have_a_gradient():
 def test_the_local_term_and_the_reduction():
     z = repeated(views(4, 1)[:, 0])
     assert float(mmcr_loss(z, 3, 2.0) - mmcr_loss(z, 3)) == pytest.approx(2 * math.sqrt(3), abs=1e-10)
+    loss = MMCRLoss(3, 2.0)
+    assert loss.stats == {}
+    assert float(loss(z)) == pytest.approx(2 * loss.stats["local_nuc"] - loss.stats["global_nuc"], abs=1e-10)
+    plain = MMCRLoss(3)
+    plain(z)
+    assert "local_nuc" not in plain.stats
     assert float(mmcr_loss(z, 3, reduction="batch")) == pytest.approx(float(mmcr_loss(z, 3)) / 4, abs=1e-12)
 
 
@@ -135,27 +140,34 @@ def network():
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4)).double()
 
 
-def _process(rank, folder):
-    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-    model = DistributedDataParallel(network())
-    loss = MMCRLoss(3, 0.5, gather=True)
-    value = loss(model(views()[3 * rank : 3 * rank + 3].reshape(9, 5)))
-    value.backward()
-    gradients = [p.grad for p in model.parameters()]
-    torch.save({"loss": value.detach(), "gradients": gradients}, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+def in_a_group(rank, store):
+    """Loss and averaged gradients of one of two processes, each with three images."""
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    try:
+        model = network()
+        value = MMCRLoss(3, 0.5, gather=True)(model(views()[3 * rank : 3 * rank + 3].reshape(9, 5)))
+        value.backward()
+        gradients = [p.grad for p in model.parameters()]
+        for gradient in gradients:
+            torch.distributed.all_reduce(gradient)
+            gradient /= 2  # as DistributedDataParallel does
+        return value.detach(), gradients
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_two_processes_have_the_loss_and_the_gradients_of_the_whole_batch(tmp_path):
-    spawn(_process, (str(tmp_path),), nprocs=2)
+    other = multiprocessing.get_context("spawn").Process(target=in_a_group, args=(1, tmp_path / "store"))
+    other.start()
+    found, gradients = in_a_group(0, tmp_path / "store")
+    other.join()
+    assert other.exitcode == 0
     model = network()
     value = MMCRLoss(3, 0.5)(model(views().reshape(18, 5)))
     value.backward()
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert torch.allclose(found["loss"], value, atol=1e-12)
-        for one, other in zip(found["gradients"], model.parameters(), strict=True):
-            assert torch.allclose(one, other.grad, atol=1e-12)
+    assert torch.allclose(found, value, atol=1e-12)
+    for one, whole in zip(gradients, model.parameters(), strict=True):
+        assert torch.allclose(one, whole.grad, atol=1e-12)
 
 
 def test_a_slow_network():

@@ -135,9 +135,10 @@ def diffusion_spectral_information(
     _require(t, normalization, tolerance, max_n)
     if repeats < 1 or bins < 2:
         raise DataError(f"repeats must be at least 1 and bins at least 2, got {repeats} and {bins}")
-    same_rows(rows, np.atleast_1d(np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)))
+    same_rows(rows, codes(y, "y"))
     n = len(rows)
-    classes, dims, how = _classes(y, bins, seed)
+    dims = 1 if np.ndim(y) == 1 else np.shape(y)[1]
+    classes, how = _classes(y, dims, bins, seed)
     cautions = _columns(rows)
     kept, fewer = _thinned(np.concatenate([rows, classes[:, None]], axis=1), max_n, seed)
     rows, classes = np.ascontiguousarray(kept[:, :-1]), kept[:, -1].astype(np.int64)
@@ -194,7 +195,7 @@ class DSELoss(nn.Module):
     def __init__(self, sigma: float = 10.0, t: float = 1.0, normalization: Normalization = "code") -> None:
         super().__init__()
         _require(t, normalization, 0.0, 2)
-        self.sigma = _bandwidth(sigma, math.nan)
+        self.sigma = _positive(sigma)
         self.t = t
         self.normalization = normalization
 
@@ -211,7 +212,8 @@ class DSELoss(nn.Module):
             kernel = kernel * scale * scale[:, None]
         powers = torch.linalg.eigvalsh(kernel).clamp(min=_FINE) ** self.t
         p = powers / powers.sum()
-        return -(p * p.log()).sum().to(z.dtype)
+        entropy: Tensor = -(p * p.log()).sum()
+        return entropy.to(z.dtype)
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma}, t={self.t}, normalization={self.normalization!r}"
@@ -303,22 +305,21 @@ def _draws(rows: Real, size: int, repeats: int, seed: int) -> list[Real]:
     return [rows[np.sort(d.choice(len(rows), size, replace=False))] for d in dice]
 
 
-def _classes(y: Samples, bins: int, seed: int) -> tuple[Codes, int, tuple[Caution, ...]]:
-    """The class of each row, the number of columns of y, and what was made of y."""
-    array = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
-    dims = 1 if array.ndim == 1 else array.shape[1]
-    if dims == 1 and (is_label(y) or array.dtype.kind in "iu"):
-        return codes(y, "y"), dims, ()
+def _classes(y: Samples, dims: int, bins: int, seed: int) -> tuple[Codes, tuple[Caution, ...]]:
+    """The class of each row, and what was made of y."""
+    whole = not y.is_floating_point() if isinstance(y, Tensor) else np.asarray(y).dtype.kind in "iu"
+    if dims == 1 and (whole or is_label(y)):
+        return codes(y, "y"), ()
     side = columns(y, "y")
     if dims > 1:
         text = f"y has {dims} columns and was put into {bins} clusters, on which the figure depends"
-        return spectral_clusters(side, bins, seed), dims, (Caution("resolution", text),)
+        return spectral_clusters(side, bins, seed), (Caution("resolution", text),)
     low, high = side.min(), side.max()
     if low == high:
-        return np.zeros(len(side), dtype=np.int64), dims, ()
+        return np.zeros(len(side), dtype=np.int64), ()
     text = f"y was cut into {bins} bins of equal width, on which the figure depends; pass labels as whole numbers"
     binned = np.minimum(((side[:, 0] - low) / (high - low) * bins).astype(np.int64), bins - 1)
-    return binned, dims, (Caution("resolution", text),)
+    return binned, (Caution("resolution", text),)
 
 
 def _thinned(rows: Real, most: int, seed: int) -> tuple[Real, tuple[Caution, ...]]:
@@ -331,7 +332,7 @@ def _thinned(rows: Real, most: int, seed: int) -> tuple[Real, tuple[Caution, ...
 
 def _columns(rows: Real) -> tuple[Caution, ...]:
     """Cautions that matter to distances between rows: tied and repeated ones do not."""
-    return tuple(c for c in column_cautions(x=rows) if c.trouble in ("heavy tails",))
+    return tuple(c for c in column_cautions(x=rows) if c.trouble == "heavy tails")
 
 
 def _ends(value: float, most: float, sigma: float, middle: float) -> tuple[Caution, ...]:
@@ -349,8 +350,12 @@ def _bandwidth(sigma: Sigma, middle: float) -> float:
         if middle == 0:
             raise DataError("sigma='median' needs distances: more than half of the pairs of rows are the same")
         return middle / 2
+    return _positive(sigma)
+
+
+def _positive(sigma: float | str) -> float:
     if isinstance(sigma, str) or not 0 < sigma < math.inf:
-        raise DataError(f"sigma must be a positive number or 'median', got {sigma!r}")
+        raise DataError(f"sigma must be a positive number, got {sigma!r}")
     return float(sigma)
 
 

@@ -3,33 +3,25 @@
 M_ij = w_i exp(-|x_i - x_j|^2 / (2 sigma^2)) w_j. Where the eigenvalues decay, a pivoted Cholesky factor L of few
 columns takes the place of the matrix (Fine and Scheinberg, "Efficient SVM training using low-rank kernel
 representations", 2001): M - L L' is positive semi-definite, so that every eigenvalue of L L' is at most that of M, and
-all that is missing is the trace of M - L L', which is known. Otherwise the whole matrix is decomposed, by way of a band
-matrix (Bischof, Lang and Sun, "A framework for symmetric band reduction", 2000), which takes most of the work from
-memory to the processor. Only then is the matrix held in memory.
+all that is missing is the trace of M - L L', which is known. Otherwise the whole matrix is decomposed, and only then is
+it held in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.linalg import eigvals_banded
 from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
 SMALL = 600
 """Up to this many rows the whole matrix is decomposed at once."""
-BANDED = 1500
-"""From this many rows on a band matrix is on the way to the eigenvalues."""
-_WIDTH = 48  # of the band
-_STRIPS = 4  # in which the lower triangle is worked on
 _BLOCK = 4_000_000  # entries of the matrix computed at once
 _CANDIDATES = 256  # rows with the largest remainders, from which the next pivots are taken
 _KEEP = 0.1  # share of the largest remainder that a further pivot must have once the others are taken
+_ROUNDING = 1e-14  # of the trace, in which a remainder cannot be told from 0
 _NEAR = 1e5  # squares of lengths beyond which differences of rows are taken before squaring
 
 
@@ -84,7 +76,7 @@ class Kernel:
         n = len(self.points)
         factor = None if n <= SMALL else self._factor(enough)
         if factor is None:
-            return Spectrum(eigenvalues(self.whole()).clamp_(min=0), 0.0, n)
+            return Spectrum(torch.linalg.eigvalsh(self.whole()).clamp_(min=0), 0.0, n)
         columns, missing = factor
         return Spectrum(torch.linalg.eigvalsh(columns.T @ columns).clamp_(min=0), missing, n)
 
@@ -93,9 +85,12 @@ class Kernel:
         n = len(self.points)
         left = self.weights.square()  # the diagonal of M - L L'
         trace = float(left.sum())
+        rounding = _ROUNDING * trace
         factor = self.points.new_empty(n, n // 2)
         r = 0
-        while not enough(missing := float(left.sum()), trace):
+        while not enough(missing := float(left.sum()) + rounding, trace):
+            if missing <= 2 * rounding:
+                return None
             candidates = left.topk(_CANDIDATES).indices
             core = self.block(candidates, candidates) - factor[candidates, :r] @ factor[candidates, :r].T
             chosen, triangle = _pivots(core)
@@ -107,7 +102,11 @@ class Kernel:
             factor[:, r:end] = torch.linalg.solve_triangular(triangle.T, columns, upper=True, left=False)
             left = (left - factor[:, r:end].square().sum(dim=1)).clamp_(min=0)
             left[pivots] = 0
+            # At best the remainder goes on to shrink as fast as now.
+            ahead = missing * ((float(left.sum()) + rounding) / missing) ** ((n / 2 - r) / len(pivots))
             r = end
+            if r > n / 8 and not enough(ahead, trace):
+                return None
         return factor[:, :r], missing
 
     def _row_sums(self) -> Tensor:
@@ -117,54 +116,6 @@ class Kernel:
         n = len(self.points)
         rows = max(1, _BLOCK // n)
         return [slice(start, start + rows) for start in range(0, n, rows)]
-
-
-def eigenvalues(matrix: Tensor, least: int = BANDED) -> Tensor:
-    """All eigenvalues of a symmetric float64 matrix, which is overwritten where it has `least` rows or more."""
-    if len(matrix) < least:
-        return torch.linalg.eigvalsh(matrix)
-    band = _to_band(matrix)
-    return torch.from_numpy(eigvals_banded(band, lower=True, overwrite_a_band=True, check_finite=False))
-
-
-def _to_band(a: Tensor) -> NDArray[np.float64]:
-    """The diagonals 0 to _WIDTH below the main one of a banded matrix with the eigenvalues of `a`.
-
-    Householder reflections Q = I - V T V' make a block of columns triangular below the band; with X = A V T and
-    W = X - V (T' V' X) / 2, the rest of the matrix becomes Q' A Q = A - V W' - W V'. Of it only the lower triangle is
-    kept up, in strips of whole rows up to the diagonal block.
-    """
-    n, b = len(a), _WIDTH
-    edges = range(0, n, max(b, -(-n // _STRIPS)))
-    for start in range(0, n - b - 1, b):
-        corner = start + b
-        v, t, a[corner:, start:corner] = _reflections(a[corner:, start:corner])
-        rest = a[corner:, corner:]
-        cuts = [0, *(e - corner for e in edges if e > corner), n - corner]
-        vt = v @ t
-        x = torch.zeros_like(v)
-        for top, end in pairwise(cuts):
-            x[top:end].addmm_(rest[top:end, :end], vt[:end])
-            x[:top].addmm_(rest[top:end, :top].T, vt[top:end])
-        w = x.sub_(v @ (vt.T @ x), alpha=0.5)
-        left, right = torch.cat([v, w], dim=1), torch.cat([w, v], dim=1)
-        for top, end in pairwise(cuts):
-            rest[top:end, :end].addmm_(left[top:end], right[:end].T, alpha=-1)
-    found = np.zeros((min(b, n - 1) + 1, n))
-    for i, row in enumerate(found):
-        row[: n - i] = a.diagonal(-i).numpy()
-    return found
-
-
-def _reflections(block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """V, T and R with (I - V T V')' `block` = R, upper triangular."""
-    packed, tau = torch.geqrf(block)
-    v = packed[:, : len(tau)].tril(-1)
-    v.diagonal().fill_(1)
-    idle = tau == 0  # a column that is zero already
-    v[:, idle] = 0
-    inverse = (v.T @ v).triu_(1) + torch.diag(torch.where(idle, 1.0, 1 / tau))
-    return v, torch.linalg.solve_triangular(inverse, torch.eye(len(tau), dtype=tau.dtype), upper=True), packed.triu()
 
 
 def _pivots(core: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,6 +128,7 @@ class MMCRLoss(nn.Module):
             raise DataError(f"reduction is 'none' or 'batch', got {reduction!r}")
         self.n_views, self.lmbda, self.reduction, self.gather = n_views, lmbda, reduction, gather
         self._singular, self._lengths, self._width = torch.zeros(0), torch.zeros(0), 0
+        self._local: Tensor | None = None
 
     def forward(self, z: Tensor) -> Tensor:
         views = self._all(_views(z, self.n_views))
@@ -135,7 +136,10 @@ class MMCRLoss(nn.Module):
 
     @property
     def stats(self) -> dict[str, float]:
-        """Of the last batch: nuclear norm, its bound and share of it, mean length and effective rank of centroids."""
+        """Of the last batch: nuclear norm, its bound and share of it, mean length and effective rank of centroids.
+
+        With `lmbda` also the mean nuclear norm of the views of an image. Empty before the first batch.
+        """
         if not len(self._lengths):
             return {}
         most = bound(len(self._lengths), self._width)
@@ -145,15 +149,17 @@ class MMCRLoss(nn.Module):
             "share": float(self._singular.sum()) / most,
             "mean_centroid_norm": float(self._lengths.mean()),
             "effective_rank": _effective_rank(self._singular),
+            **({} if self._local is None else {"local_nuc": float(self._local)}),
         }
 
     def _finished(self, centroids: Tensor, views: Tensor) -> Tensor:
-        loss, self._singular = _loss(centroids, views, self.lmbda, self.reduction)
+        loss, self._singular, local = _loss(centroids, views, self.lmbda, self.reduction)
+        self._local = None if local is None else local.detach()
         self._lengths, self._width = centroids.detach().norm(dim=1), centroids.shape[1]
         return loss
 
     def _all(self, views: Tensor) -> Tensor:
-        return _Gather.apply(views) if self.gather else views  # type: ignore[no-untyped-call, no-any-return]
+        return _Gather.apply(views) if self.gather else views  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         return f"n_views={self.n_views}, lmbda={self.lmbda}, reduction={self.reduction!r}, gather={self.gather}"
@@ -191,20 +197,22 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous().clone()
         torch.distributed.all_reduce(gradient)
         return gradient.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
 
 
-def _loss(centroids: Tensor, views: Tensor, lmbda: float, reduction: Reduction) -> tuple[Tensor, Tensor]:
-    """The loss and the singular values of the centroids."""
+def _loss(centroids: Tensor, views: Tensor, lmbda: float, reduction: Reduction) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The loss, the singular values of the centroids, and the mean nuclear norm of the views where that is weighed."""
+    local = None
     with torch.autocast(centroids.device.type, enabled=False):
         singular = torch.linalg.svdvals(centroids)
         loss = -singular.sum()
         if lmbda:
-            loss = loss + lmbda * torch.linalg.svdvals(views).sum() / len(views)
-    return loss / len(centroids) if reduction == "batch" else loss, singular.detach()
+            local = torch.linalg.svdvals(views).sum() / len(views)
+            loss = loss + lmbda * local
+    return loss / len(centroids) if reduction == "batch" else loss, singular.detach(), local
 
 
 def _views(z: Tensor, n_views: int) -> Tensor:
