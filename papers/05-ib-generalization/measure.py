@@ -1,6 +1,6 @@
 """How one cell is measured: one setting trained on several training sets, and what each model keeps and forgets.
 
-Scores see training rows only, or, for the blobs, fresh points of the same law without labels of held-out rows.
+Scores see training rows only or, for the blobs, fresh labelled points of the same law: never a held-out row.
 """
 
 from __future__ import annotations

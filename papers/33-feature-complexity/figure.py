@@ -1,4 +1,4 @@
-"""The picture: R^2 by layer, K against importance, K against learning time; from the record alone."""
+"""The picture: R^2 by layer, importance against K, K against learning time; from the record alone."""
 
 from __future__ import annotations
 
@@ -8,45 +8,62 @@ from typing import Any
 
 from narrows.report.figures import PALETTE, SHAPES, STYLE
 
+KINDS = ("pca", "random", "nmf", "neurons")
+
 
 def finish(record: Mapping[str, Any], folder: Path) -> None:
     """Write figure.png into `folder`."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    runs: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in record["cells"]:
+        runs.setdefault(entry["cell"]["features"], []).append(entry["result"])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 3.4), layout="constrained")
+        figure = Figure(figsize=(11, 3.5), layout="constrained")
         depth, importance, time = figure.subplots(1, 3)
-        groups: dict[str, list[Mapping[str, Any]]] = {}
-        for entry in record["cells"]:
-            groups.setdefault(entry["cell"]["features"], []).append(entry["result"])
-        for i, (kind, runs) in enumerate(groups.items()):
-            style = {"color": PALETTE[i], "marker": SHAPES[i], "markersize": 4}
-            label = "digits: neurons" if kind == "neurons" else f"sentences: {kind}"
-            for j, run in enumerate(runs):
-                depth.plot(run["mean R2"], **style, linewidth=1, alpha=0.8, label=label if j == 0 else None)
-            if kind in ("pca", "neurons"):
-                # Each seed's importance beside its own largest, as heads differ in scale.
-                for j, run in enumerate(runs):
-                    share = [v / max(run["importance"]) for v in run["importance"]]
-                    importance.plot(run["K"], share, **style, linestyle="", alpha=0.55, label=label if j == 0 else None)
-        for run in groups.get("neurons", ()):
-            time.plot(
-                [max(t, 0.5) for t in run["learning time"]],
-                run["K"],
-                SHAPES[3],
-                color=PALETTE[3],
-                markersize=4,
-                alpha=0.4,
-            )
-        depth.set_title("mean held-out R² of the features, by layer (0: embedding or input)", loc="left", fontsize=8)
-        depth.set_xlabel("layer")
-        depth.legend(frameon=False, fontsize=8)
-        importance.set_title("importance (share of the largest) against complexity K", loc="left", fontsize=8)
-        importance.set_xlabel("K")
-        importance.set_yscale("log")
-        importance.legend(frameon=False, fontsize=8)
-        time.set_title("digits: K against the epoch at which a feature was learned", loc="left", fontsize=8)
-        time.set_xlabel("epoch (0 drawn at 0.5)")
-        time.set_xscale("log")
+        _depth(depth, runs)
+        _importance(importance, runs)
+        _time(time, runs.get("neurons", []))
         figure.savefig(folder / "figure.png", dpi=160)
+
+
+def _depth(axes: Any, runs: Mapping[str, list[Mapping[str, Any]]]) -> None:
+    for kind, found in runs.items():
+        for j, run in enumerate(found if kind in KINDS else ()):
+            axes.plot(run["mean R2"], **_style(kind), linewidth=1, alpha=0.8, label=_label(kind) if j == 0 else None)
+    axes.set_title("mean held-out R² of the features", loc="left", fontsize=9)
+    axes.set_xlabel("layer (0: embedding or input)")
+    axes.set_ylim(0, 1.03)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def _importance(axes: Any, runs: Mapping[str, list[Mapping[str, Any]]]) -> None:
+    for kind in ("pca", "neurons"):
+        for j, run in enumerate(runs.get(kind, ())):
+            # Beside the largest of each run, as heads differ in scale.
+            share = [value / max(run["importance"]) for value in run["importance"]]
+            axes.plot(run["K"], share, **_style(kind), linestyle="", alpha=0.5, label=_label(kind) if j == 0 else None)
+    axes.set_title("importance, as a share of the largest", loc="left", fontsize=9)
+    axes.set_xlabel("complexity K")
+    axes.set_yscale("log")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _time(axes: Any, runs: list[Mapping[str, Any]]) -> None:
+    times = sorted({t for run in runs for t in run["times"]})
+    for i, run in enumerate(runs):
+        places = [times.index(t) + 0.5 * (i / len(runs) - 0.5) for t in run["learning time"]]
+        axes.plot(places, run["K"], **_style("neurons"), linestyle="", alpha=0.4)
+    axes.set_xticks(range(len(times)), [f"{t:g}" for t in times])
+    axes.set_title("digits: complexity K by learning time", loc="left", fontsize=9)
+    axes.set_xlabel("epoch at which a feature can be read")
+
+
+def _label(kind: str) -> str:
+    return "digits: neurons" if kind == "neurons" else f"sentences: {kind}"
+
+
+def _style(kind: str) -> dict[str, Any]:
+    i = KINDS.index(kind)
+    return {"color": PALETTE[i], "marker": SHAPES[i], "markersize": 4}

@@ -17,7 +17,14 @@ from narrows.core.experiment import Cell
 from narrows.core.seeds import derive, generator
 from narrows.core.statistics import bootstrap
 from narrows.data import minilm, movie_reviews_path, read_examples
-from narrows.information import RidgeProbe, feature_complexity, head_importance, layer_activations, learned_at
+from narrows.information import (
+    RidgeProbe,
+    feature_complexity,
+    head_importance,
+    layer_activations,
+    learned_at,
+    v_information,
+)
 
 Real = NDArray[np.float64]
 
@@ -29,7 +36,21 @@ LIVELY = 0.05  # a neuron below this deviation is as good as dead
 
 
 def measure(cell: Cell, work: Path) -> Mapping[str, Any]:
-    return _sentences(cell, work) if cell["part"] == "sentences" else _digits(cell)
+    if cell["part"] == "digits":
+        return _digits(cell)
+    return (_sentiment if cell["part"] == "sentiment" else _sentences)(cell, work)
+
+
+def _sentiment(cell: Cell, work: Path) -> dict[str, Any]:
+    """V-information of logistic predictors from each layer to whether a sentence is positive, in nats."""
+    layers, score = _encoded(cell["rows"], cell["seed"], work)
+    signed = score != 0
+    found = [v_information(x[signed], score[signed] > 0, seed=cell["seed"]) for x in layers]
+    return {
+        "V-information": [f.value for f in found],
+        "standard errors": [f.standard_error for f in found],
+        "entropy": found[0].details["entropy"],
+    }
 
 
 def _sentences(cell: Cell, work: Path) -> dict[str, Any]:

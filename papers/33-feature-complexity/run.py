@@ -1,7 +1,8 @@
 """Complexity of features at small scale: of a sentence encoder, and of digit classifiers while they learn.
 
 A cell is {part, features, seed}: directions of the last layer of MiniLM over movie-review sentences, or the neurons of
-the last hidden layer of a small network over digits.
+the last hidden layer of a small network over digits. Beside them, the V-information of every layer of MiniLM about the
+sentiment.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def cells(mode: Mode) -> Sequence[Cell]:
         return [
             {"part": "sentences", "features": "pca", "rows": 90, "count": 8, "seed": 0},
             {"part": "digits", "features": "neurons", "epochs": 2, "seed": 0},
+            {"part": "sentiment", "features": "label", "rows": 90, "seed": 0},
         ]
     rows = 2400 if mode == "default" else 8000
     sentences = [
@@ -32,11 +34,13 @@ def cells(mode: Mode) -> Sequence[Cell]:
         for seed in SENTENCE_SEEDS
         for kind in KINDS
     ]
-    return [*sentences, *({"part": "digits", "features": "neurons", "epochs": 60, "seed": s} for s in DIGIT_SEEDS)]
+    digits = [{"part": "digits", "features": "neurons", "epochs": 60, "seed": seed} for seed in DIGIT_SEEDS]
+    label = [{"part": "sentiment", "features": "label", "rows": rows, "seed": seed} for seed in SENTENCE_SEEDS]
+    return [*sentences, *digits, *label]
 
 
 def name_of(cell: Cell) -> str:
-    return f"sentences {cell['features']}" if cell["part"] == "sentences" else "digits"
+    return f"sentences {cell['features']}" if cell["part"] == "sentences" else str(cell["part"])
 
 
 def figures(results: Sequence[CellResult]) -> dict[str, Any]:
@@ -45,6 +49,9 @@ def figures(results: Sequence[CellResult]) -> dict[str, Any]:
     for result in results:
         groups.setdefault(name_of(result.cell), []).append(result)
     found: dict[str, Any] = {}
+    label = groups.pop("sentiment")
+    for layer in range(len(label[0].result["V-information"])):
+        found[f"sentiment: V-information of layer {layer}"] = [run.result["V-information"][layer] for run in label]
     for name, runs in groups.items():
         for key in ("least K", "median K", "largest K", "deepest fall of R2", "train accuracy", "test accuracy"):
             if key in runs[0].result:
