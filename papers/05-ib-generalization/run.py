@@ -88,6 +88,8 @@ def figures(results: Sequence[CellResult]) -> dict[str, Any]:
         quantities = columns(rows)
         for shown, values in quantities.items():
             found[f"{name}: {shown}"] = _correlations(values, gap)
+        for shown in ("I(X;Z) Jensen", "I(X;Z|Y) Jensen"):
+            found[f"{name}: {shown}, within widths"] = _within(quantities[shown], gap, quantities["parameter count"])
         main = quantities["I(X;Z|Y) Jensen"]
         for other in ("I(X;Z) Jensen", "parameter count", "sum of weight norms"):
             found[f"{name}: I(X;Z|Y) Jensen - {other}"] = _difference(main, quantities[other], gap)
@@ -122,6 +124,17 @@ def _correlations(values: Any, gap: Any) -> dict[str, Any]:
         "kendall": float(kendalltau(values, gap)[0]) if np.ptp(values) > 0 else 0.0,
         "models": len(gap),
     }
+
+
+def _within(values: Any, gap: Any, size: Any) -> dict[str, Any]:
+    """Pearson's correlation after the mean of all networks of the same size is taken off both sides."""
+
+    def within(a: Any, b: Any, c: Any) -> float:
+        _, which = np.unique(c, return_inverse=True)
+        return _pearson(*(s - (np.bincount(which, weights=s) / np.bincount(which))[which] for s in (a, b)))
+
+    low, high = bootstrap(within, values, gap, size, confidence=0.9)
+    return {"pearson": within(values, gap, size), "low": low, "high": high, "models": len(gap)}
 
 
 def _difference(first: Any, second: Any, gap: Any) -> dict[str, Any]:
