@@ -42,7 +42,7 @@ GENERALIZATION = register_reference(
 Form = Literal["mc", "jensen"]
 
 NOISE = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0)
-_BLOCK = 1_000_000  # numbers held at once
+_BLOCK = 250_000  # numbers held at once; more would leave the cache
 _NEAR_CAP = 0.95
 _LOG_2PI = math.log(2 * math.pi)
 
