@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from narrows.core.seeds import derive, generator
-from narrows.information import GaussianNoise, infonce, layer_information
+from narrows.information import GaussianNoise, infonce, noisy_layer_information
 
 LAYERS = {"L1": "3", "L2": "6", "L3": "8"}  # after each layer and its noise; L3 are the logits
 CODES = (2, 4, 8)
@@ -69,12 +69,12 @@ def _measured(model: nn.Module, x: Tensor, y: Tensor, seed: int, *, by_critic: b
     found: dict[str, Any] = {"accuracy": _accuracy(model, x, y)}
     names = list(LAYERS.values())
     for code in CODES:
-        of = layer_information(model, x, y, layers=names, x_code=code, y_code=code)
+        of = noisy_layer_information(model, x, y, layers=names, x_code=code, y_code=code)
         for layer, name in LAYERS.items():
             label = of[name].label
             found[f"I(X;{layer}) code {code}"] = of[name].input.value
             found[f"I({layer};Y) code {code}"] = None if label is None else label.value
-    raw = layer_information(model, x, y, layers=names, x_code=None, y_code=None, by="ksg")
+    raw = noisy_layer_information(model, x, y, layers=names, x_code=None, y_code=None, by="ksg")
     for layer, name in LAYERS.items():
         label = raw[name].label
         found[f"I(X;{layer}) raw ksg"] = raw[name].input.value

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from narrows.core.errors import DataError
-from narrows.information import GaussianNoise, layer_information, lossy
+from narrows.information import GaussianNoise, lossy, noisy_layer_information
 
 
 def dice(seed=0):
@@ -64,7 +64,7 @@ def network(sigma=0.1):
 def test_a_channel_of_known_capacity():
     x = torch.randn(3000, 1, generator=dice(), dtype=torch.float64)
     channel = nn.Sequential(nn.Identity(), GaussianNoise(0.5, relative=False, generator=dice(1)))
-    found = layer_information(channel, x, layers=["1"])["1"]
+    found = noisy_layer_information(channel, x, layers=["1"])["1"]
     assert found.label is None
     assert found.input.value == pytest.approx(0.5 * math.log1p(4), abs=0.06)
 
@@ -73,7 +73,7 @@ def test_layers_of_a_network():
     model = network().train()
     x = torch.randn(600, 3, generator=dice())
     label = (x[:, 0] > 0).long()
-    found = layer_information(model, x, label, layers=["2", "4"], y_code=2, batch=97)
+    found = noisy_layer_information(model, x, label, layers=["2", "4"], y_code=2, batch=97)
     assert list(found) == ["2", "4"]
     assert found["4"].input.dims == (3, 2)
     assert found["2"].input.details["codes"] == [3, 2]
@@ -88,7 +88,7 @@ def test_the_answer_is_that_of_lossy():
     still = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
     for p in still.parameters():
         nn.init.normal_(p, generator=dice(1))
-    found = layer_information(still, x[:, None], layers=["1"], allow_deterministic=True, by="ksg")["1"].input
+    found = noisy_layer_information(still, x[:, None], layers=["1"], allow_deterministic=True, by="ksg")["1"].input
     assert found.has("deterministic")
     assert found.value == lossy(x, still(x), by="ksg").value
 
@@ -97,26 +97,26 @@ def test_networks_without_noise_are_refused():
     x = torch.randn(100, 3, generator=dice())
     model = network(sigma=0.0)
     with pytest.raises(DataError, match="infinite"):
-        layer_information(model, x, layers=["2"])
+        noisy_layer_information(model, x, layers=["2"])
     noisy_later = nn.Sequential(nn.Linear(3, 2), GaussianNoise(0.1), nn.Linear(2, 2))
     with pytest.raises(DataError, match=r"^0: "):
-        layer_information(noisy_later, x, layers=["0", "2"])
+        noisy_layer_information(noisy_later, x, layers=["0", "2"])
 
 
 def test_hooks_and_modes_return_after_an_error():
     model = network().train()
     with pytest.raises(RuntimeError):
-        layer_information(model, torch.zeros(10, 5), layers=["2"])
+        noisy_layer_information(model, torch.zeros(10, 5), layers=["2"])
     assert model.training
     assert not any(m._forward_hooks for m in model.modules())
     for bad in (["9"], []):
         with pytest.raises(DataError, match="no layer is called"):
-            layer_information(model, torch.zeros(10, 3), layers=bad)
+            noisy_layer_information(model, torch.zeros(10, 3), layers=bad)
 
 
 def test_numpy_labels_and_wrong_lengths():
     x = torch.randn(200, 3, generator=dice())
     label = np.arange(200) % 2
-    assert layer_information(network(), x, label, layers=["4"])["4"].label.n == 200
+    assert noisy_layer_information(network(), x, label, layers=["4"])["4"].label.n == 200
     with pytest.raises(DataError, match="200 rows and y has 199"):
-        layer_information(network(), x, label[:-1], layers=["4"])
+        noisy_layer_information(network(), x, label[:-1], layers=["4"])

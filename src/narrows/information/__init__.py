@@ -24,6 +24,7 @@ from narrows.information.binning import (
     binned_entropy,
     quantile_binned,
 )
+from narrows.information.cauchy_schwarz import batched_cs_divergence, batched_cs_qmi, cs_divergence, cs_qmi
 from narrows.information.diffusion_spectral import (
     DSELoss,
     diffusion_spectral_entropy,
@@ -46,14 +47,12 @@ from narrows.information.generalization_bound import (
     loss_factor,
     parameter_bound,
 )
-from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
-from narrows.information.cauchy_schwarz import batched_cs_divergence, batched_cs_qmi, cs_divergence, cs_qmi
-from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.hsic import batched_hsic, hsic
+from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
 from narrows.information.kozachenko_leonenko import kozachenko_leonenko
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.label import label
-from narrows.information.layers import GaussianNoise
+from narrows.information.layers import GaussianNoise, NoisyLayer, noisy_layer_information
 from narrows.information.linear_cka import linear_cka
 from narrows.information.lossy import lossy
 from narrows.information.manifold_capacity import MMCRLoss, MMCRMomentumLoss, ema_update, mmcr_capacity, mmcr_loss
@@ -77,6 +76,7 @@ from narrows.information.objectives import (
     smile_objective,
 )
 from narrows.information.plane import InformationPlane, KernelNoise, LayerInformation, compression, layer_information
+from narrows.information.renyi import batched_renyi_entropy, batched_renyi_information, renyi_entropy, renyi_information
 from narrows.information.ridge_probe import RidgeProbe
 from narrows.information.screen import screen
 from narrows.information.sliced import sliced
@@ -84,14 +84,8 @@ from narrows.information.swag import SWAGCollector, parameter_mi
 from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
 from narrows.information.track import Moment, Tracker, named, principal, reservoir, track
 from narrows.information.v_information import v_information
-from narrows.information.weighted_entropy import neighbour_weights, weighted_entropy
-from narrows.information.renyi import (
-    batched_renyi_entropy,
-    batched_renyi_information,
-    renyi_entropy,
-    renyi_information,
-)
 from narrows.information.wasserstein_dependency import WPCLoss, lipschitz_penalty, wasserstein_dependency
+from narrows.information.weighted_entropy import neighbour_weights, weighted_entropy
 
 __all__ = [
     "DEPENDENCE",
@@ -117,23 +111,24 @@ __all__ = [
     "MMCRMomentumLoss",
     "Method",
     "Moment",
+    "NoisyLayer",
     "QuantileBins",
     "RidgeProbe",
     "SWAGCollector",
     "SeparableCritic",
     "Task",
     "Tracker",
+    "WPCLoss",
     "adaptive_binned",
     "auto",
-    "binned",
-    "binned_entropy",
-    "compression",
-    "WPCLoss",
     "batched_cs_divergence",
     "batched_cs_qmi",
     "batched_hsic",
     "batched_renyi_entropy",
     "batched_renyi_information",
+    "binned",
+    "binned_entropy",
+    "compression",
     "cs_divergence",
     "cs_qmi",
     "dependence",
@@ -152,11 +147,13 @@ __all__ = [
     "gaussian",
     "generalization_bound",
     "head_importance",
+    "hsic",
     "infonce",
     "infonce_bound",
     "js_objective",
     "kde",
     "kde_entropy",
+    "kozachenko_leonenko",
     "ksg",
     "ksg_extrapolated",
     "label",
@@ -164,16 +161,12 @@ __all__ = [
     "layer_information",
     "learned_at",
     "linear_cka",
+    "lipschitz_penalty",
     "loss_factor",
     "lossy",
     "median_distance",
     "mine",
     "mine_objective",
-    "hsic",
-    "kozachenko_leonenko",
-    "ksg",
-    "ksg_extrapolated",
-    "lipschitz_penalty",
     "mixed_ksg",
     "mixture_entropy",
     "mixture_information",
@@ -184,6 +177,7 @@ __all__ = [
     "neighbour_weights",
     "noise_levels",
     "noise_variance",
+    "noisy_layer_information",
     "nwj",
     "nwj_bound",
     "pair_terms",
@@ -191,6 +185,8 @@ __all__ = [
     "parameter_mi",
     "principal",
     "quantile_binned",
+    "renyi_entropy",
+    "renyi_information",
     "reservoir",
     "saturation",
     "screen",
@@ -202,9 +198,6 @@ __all__ = [
     "suggest_t",
     "track",
     "v_information",
-    "weighted_entropy",
-    "renyi_entropy",
-    "renyi_information",
-    "saturation",
     "wasserstein_dependency",
+    "weighted_entropy",
 ]

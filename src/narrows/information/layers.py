@@ -7,8 +7,7 @@ says, as Goldfeld et al. 2019 (arXiv:1810.05728) show: hence `GaussianNoise`, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
+from narrows.information.activations import layer_activations
 from narrows.information.estimate import Caution, MIEstimate
 from narrows.information.inputs import Samples
 from narrows.information.lossy import LOSSY, lossy
@@ -69,7 +69,7 @@ class GaussianNoise(nn.Module):
 
 
 @dataclass(frozen=True)
-class LayerInformation:
+class NoisyLayer:
     """What a layer tells of the input, and of the label where one was given."""
 
     input: MIEstimate
@@ -77,7 +77,7 @@ class LayerInformation:
 
 
 @cites(LOSSY.key, NOISY.key)
-def layer_information(
+def noisy_layer_information(
     model: nn.Module,
     inputs: Tensor,
     labels: Samples | None = None,
@@ -86,7 +86,7 @@ def layer_information(
     allow_deterministic: bool = False,
     batch: int = 1024,
     **options: Any,
-) -> dict[str, LayerInformation]:
+) -> dict[str, NoisyLayer]:
     """I(X; L) and I(L; Y) in nats for the named submodules of a network, in evaluation mode, by `lossy`.
 
     `inputs` (n, ...) pass through `model` in batches, and the outputs of `layers` are flattened; `options` are those of
@@ -94,8 +94,10 @@ def layer_information(
     deterministic layer about continuous inputs is infinite: DataError, unless `allow_deterministic`, which leaves a
     caution. Names that are not there raise DataError.
     """
-    outputs = _outputs(model, inputs, layers, batch)
-    first, second = (_outputs(model, inputs[:_PROBE], layers, batch) for _ in range(2))
+    if not layers:
+        raise DataError("no layers were named")
+    outputs = layer_activations(model, layers, inputs.split(batch), pool="flat")
+    first, second = (layer_activations(model, layers, [inputs[:_PROBE]], pool="flat") for _ in range(2))
     still = [name for name in layers if torch.equal(first[name], second[name])]
     if still and not allow_deterministic:
         raise DataError(
@@ -109,41 +111,8 @@ def layer_information(
         if name in still:
             of_input = _infinite(of_input)
         of_label = None if labels is None else lossy(output, labels, **_of_label(options))
-        found[name] = LayerInformation(of_input, of_label)
+        found[name] = NoisyLayer(of_input, of_label)
     return found
-
-
-def _outputs(model: nn.Module, inputs: Tensor, layers: Sequence[str], batch: int) -> dict[str, Tensor]:
-    """The flattened outputs of the named submodules, (n, d) each."""
-    known = dict(model.named_modules())
-    absent = [name for name in layers if name not in known]
-    if absent or not layers:
-        raise DataError(f"no layer is called {absent or layers}; there are {', '.join(filter(None, known))}")
-    kept: dict[str, list[Tensor]] = {name: [] for name in layers}
-    hooks = [
-        known[name].register_forward_hook(lambda _m, _i, out, name=name: kept[name].append(out.flatten(1).cpu()))
-        for name in layers
-    ]
-    try:
-        with _evaluating(model):
-            for part in inputs.split(batch):
-                model(part)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: torch.cat(parts) for name, parts in kept.items()}
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _of_label(options: dict[str, Any]) -> dict[str, Any]:

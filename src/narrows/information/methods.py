@@ -10,31 +10,28 @@ from typing import Any, Literal
 from narrows.core.errors import NarrowsError
 from narrows.information.auto import auto
 from narrows.information.binning import adaptive_binned, binned, binned_entropy, quantile_binned
+from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
 from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.elliptical import elliptical
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.gaussian import gaussian
+from narrows.information.hsic import hsic
 from narrows.information.inputs import Samples
 from narrows.information.kde import kde, kde_entropy
+from narrows.information.kozachenko_leonenko import kozachenko_leonenko
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.label import label
 from narrows.information.linear_cka import linear_cka
 from narrows.information.lossy import lossy
 from narrows.information.manifold_capacity import mmcr_capacity
 from narrows.information.neural import infonce, mine, nwj, smile
+from narrows.information.renyi import renyi_entropy, renyi_information
 from narrows.information.screen import screen
 from narrows.information.sliced import sliced
 from narrows.information.v_information import v_information
-from narrows.information.weighted_entropy import weighted_entropy
-from narrows.information.cauchy_schwarz import cs_qmi
-from narrows.information.estimate import Estimate, MIEstimate
-from narrows.information.hsic import hsic
-from narrows.information.inputs import Samples
-from narrows.information.kozachenko_leonenko import kozachenko_leonenko
-from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
-from narrows.information.renyi import renyi_entropy, renyi_information
 from narrows.information.wasserstein_dependency import wasserstein_dependency
+from narrows.information.weighted_entropy import weighted_entropy
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -81,24 +78,20 @@ ENTROPY: Mapping[str, Method] = {
     "diffusion_spectral_entropy": Method(diffusion_spectral_entropy),
     "discrete_entropy": Method(discrete_entropy, takes="codes"),
     "kde_entropy": Method(kde_entropy),
+    "kozachenko_leonenko": Method(kozachenko_leonenko),
+    "renyi_entropy": Method(renyi_entropy, takes="any"),
     "weighted_entropy": Method(weighted_entropy),
 }
 DEPENDENCE: Mapping[str, Method] = {
+    "cs_qmi": Method(cs_qmi, takes="any"),
     "diffusion_spectral_information": Method(
         diffusion_spectral_information, takes="label", symmetric=False, exact=False
     ),
+    "hsic": Method(hsic, takes="any"),
     "linear_cka": Method(linear_cka),
     "mmcr_capacity": Method(mmcr_capacity, takes="label", symmetric=False),
-    "sliced": Method(sliced),
-}
-ENTROPY: Mapping[str, Method] = {
-    "kozachenko_leonenko": Method(kozachenko_leonenko),
-    "renyi_entropy": Method(renyi_entropy, takes="any"),
-}
-DEPENDENCE: Mapping[str, Method] = {
-    "cs_qmi": Method(cs_qmi, takes="any"),
-    "hsic": Method(hsic, takes="any"),
     "renyi_information": Method(renyi_information, takes="any"),
+    "sliced": Method(sliced),
     "wasserstein_dependency": Method(wasserstein_dependency, symmetric=False, exact=False, slow=True),
 }
 

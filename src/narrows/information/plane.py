@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
+from narrows.information.activations import layer_activations
 from narrows.information.binning import ADAPTIVE, Bins
 from narrows.information.discrete import FULL, ROWS, counted_information, row_codes
 from narrows.information.estimate import Caution
@@ -146,15 +146,12 @@ class InformationPlane:
         labels: Samples,
         measures: Mapping[str, Bins | KernelNoise],
     ) -> None:
-        known = dict(model.named_modules())
-        if missing := [name for name in layers if name not in known]:
-            raise DataError(f"the model has no module {missing[0]!r}; it has {', '.join(n for n in known if n)}")
         self.model, self.layers, self.inputs, self.labels, self.measures = model, list(layers), inputs, labels, measures
         self.rows: list[dict[str, Any]] = []
 
     def record(self, epoch: int) -> None:
         """Measure all layers now. Raises DataError that names the layer where activations are broken."""
-        for name, t in self._activations().items():
+        for name, t in layer_activations(self.model, self.layers, [self.inputs], pool="flat").items():
             for measure, by in self.measures.items():
                 try:
                     found = layer_information(t, self.labels, by)
@@ -196,33 +193,6 @@ class InformationPlane:
 
     def _ordered(self) -> list[dict[str, Any]]:
         return sorted(self.rows, key=lambda r: (r["epoch"], r["estimator"], self.layers.index(r["layer"])))
-
-    def _activations(self) -> dict[str, Tensor]:
-        seen: dict[str, Tensor] = {}
-        modules = dict(self.model.named_modules())
-
-        def keep(name: str) -> Any:
-            def hook(_module: nn.Module, _given: Any, out: Any) -> None:
-                if not isinstance(out, Tensor):
-                    raise DataError(f"layer {name!r} gives a {type(out).__name__}, expected a tensor: name another one")
-                seen[name] = out.detach().flatten(1)
-
-            return hook
-
-        handles = [modules[name].register_forward_hook(keep(name)) for name in self.layers]
-        modes = {module: module.training for module in self.model.modules()}
-        try:
-            self.model.eval()
-            with torch.no_grad():
-                self.model(self.inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-            for module, mode in modes.items():
-                module.training = mode
-        if unused := [name for name in self.layers if name not in seen]:
-            raise DataError(f"layer {unused[0]!r} took no part when the model ran")
-        return {name: seen[name] for name in self.layers}
 
 
 def _in_bins(t: Any, label: Codes, inputs: Codes, bins: Bins, ceiling: float) -> LayerInformation:
