@@ -110,6 +110,25 @@ def test_least_squares_is_ridge_regression_however_it_is_streamed(sizes: tuple[i
         np.testing.assert_allclose(bias.numpy(), y.mean(0) - wanted.T @ x.mean(0), rtol=1e-5, atol=1e-7)
 
 
+def test_inputs_that_hardly_vary_are_fitted_by_what_they_vary() -> None:
+    """The state of [CLS] behind layers without heads is nearly the same for all texts."""
+    draw = torch.Generator().manual_seed(0)
+    x = (20 + 3e-3 * torch.randn(600, 8, generator=draw, dtype=torch.float64)).float()
+    wanted = (x.double() - 20) @ torch.randn(8, 2, generator=draw, dtype=torch.float64) * 100
+    wanted = wanted + torch.randn(600, 2, generator=draw, dtype=torch.float64)
+    squares = LeastSquares(8, 2, torch.device("cpu"))
+    for part in range(0, 600, 100):
+        squares.add(x[part : part + 100], wanted[part : part + 100].float())
+    weight, bias = squares.solve(1e-3)
+    centred, target = x.double() - x.double().mean(0), wanted - wanted.mean(0)
+    gram = centred.T @ centred / 600
+    ridge = 1e-3 * gram.diagonal().mean() * torch.eye(8, dtype=torch.float64)
+    exact = torch.linalg.solve(gram + ridge, centred.T @ target / 600)
+    assert torch.allclose(weight, exact.T, rtol=1e-2, atol=0.5), (weight, exact.T)
+    assert torch.allclose(x.double() @ weight.T + bias, centred @ exact + wanted.mean(0), atol=0.05)
+
+
+
 def test_least_squares_of_single_precision_rows_with_a_large_mean() -> None:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(20_000, 3, generator=draw) + 20

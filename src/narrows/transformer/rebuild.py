@@ -99,10 +99,15 @@ def rebuild(
 
 
 class LeastSquares:
-    """Ridge least squares with intercept from streamed rows: the correction to weights that are already there."""
+    """Ridge least squares with intercept from streamed rows: the correction to weights that are already there.
+
+    Inputs are taken from the mean of the first rows: where they hardly vary, the difference of squares that are summed
+    in single precision would be rounding and nothing else.
+    """
 
     def __init__(self, inputs: int, outputs: int, device: torch.device) -> None:
         self.count = 0
+        self.start: Tensor | None = None
         self.x, self.r, self.xx, self.xr = (
             torch.zeros(shape, dtype=torch.float64, device=device)
             for shape in ((inputs,), (outputs,), (inputs, inputs), (inputs, outputs))
@@ -110,6 +115,9 @@ class LeastSquares:
 
     def add(self, x: Tensor, residual: Tensor) -> None:
         """Rows `x` (n, inputs) and what is still missing at the output, `residual` (n, outputs)."""
+        if self.start is None:
+            self.start = x.mean(0)
+        x = x - self.start
         self.count += len(x)
         self.x += x.sum(0, dtype=torch.float64)
         self.r += residual.sum(0, dtype=torch.float64)
@@ -123,7 +131,8 @@ class LeastSquares:
         cross = self.xr / self.count - torch.outer(x, r)
         strength = ridge * covariance.diagonal().mean().clamp_min(1e-12)
         weight = torch.linalg.solve(covariance + strength * torch.eye(len(x), dtype=x.dtype, device=x.device), cross).T
-        return weight, r - weight @ x
+        assert self.start is not None
+        return weight, r - weight @ (x + self.start)
 
 
 class Spread:
