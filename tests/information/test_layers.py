@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from narrows.core.errors import DataError
+from narrows.core.errors import DataError, ModelError
 from narrows.information import GaussianNoise, lossy, noisy_layer_information
 
 
@@ -109,9 +109,10 @@ def test_hooks_and_modes_return_after_an_error():
         noisy_layer_information(model, torch.zeros(10, 5), layers=["2"])
     assert model.training
     assert not any(m._forward_hooks for m in model.modules())
-    for bad in (["9"], []):
-        with pytest.raises(DataError, match="no layer is called"):
-            noisy_layer_information(model, torch.zeros(10, 3), layers=bad)
+    with pytest.raises(ModelError, match="no module is called '9'"):
+        noisy_layer_information(model, torch.zeros(10, 3), layers=["9"])
+    with pytest.raises(DataError, match="no layers were named"):
+        noisy_layer_information(model, torch.zeros(10, 3), layers=[])
 
 
 def test_numpy_labels_and_wrong_lengths():

@@ -11,23 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from narrows.core.cite import Reference, cites, register_reference
+from narrows.core.cite import cites
 from narrows.core.errors import DataError
 from narrows.information.estimate import Caution, Estimate
+from narrows.information.hsic import ALIGNMENT
 from narrows.information.inputs import Samples, column_cautions, pair, refuse_labels
 
-SIMILARITY = register_reference(
-    Reference(
-        "arXiv:1905.00414",
-        "Similarity of Neural Network Representations Revisited",
-        ("Simon Kornblith", "Mohammad Norouzi", "Honglak Lee", "Geoffrey Hinton"),
-        2019,
-        "International Conference on Machine Learning",
-    )
-)
 
-
-@cites(SIMILARITY.key)
+@cites(ALIGNMENT.key)
 def linear_cka(x: Samples, y: Samples) -> Estimate:
     """Linear CKA of x (n, dx) and y (n, dy): between 0 and 1, no unit. Source: Kornblith et al. 2019.
 
