@@ -147,6 +147,14 @@ def test_noise_levels_keep_data_processing_and_do_not_shrink():
     assert noise_levels([h], grid) == [grid[int(np.argmax(density))]]
 
 
+def test_a_layer_takes_less_noise_than_it_likes_rather_than_keep_less_than_the_next():
+    dice = np.random.default_rng(0)
+    narrow, wide = dice.standard_normal((60, 2)), 10 * dice.standard_normal((60, 6))
+    (alone,), (before, after) = noise_levels([narrow]), noise_levels([narrow, wide])
+    assert feature_mi(narrow, alone).value < feature_mi(wide, after).value <= feature_mi(narrow, before).value
+    assert before < alone
+
+
 def test_a_layer_that_cannot_keep_enough_takes_the_noise_at_which_it_keeps_most():
     dice = np.random.default_rng(0)
     small, large = 0.001 * dice.standard_normal((60, 1)), 100 * dice.standard_normal((60, 3))

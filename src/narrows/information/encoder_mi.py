@@ -118,13 +118,13 @@ def noise_levels(layers: Sequence[Samples], grid: Sequence[float] = NOISE) -> li
 
 
 def _kept_and_density(h: Tensor, noise_std: float) -> tuple[float, float]:
-    """The "mc" figure of all rows, and the mean log density of a row around the others."""
+    """The "mc" figure of all rows, and the mean log density of a row around the others, up to ln(n - 1)."""
     std = torch.tensor(noise_std, dtype=torch.float64)
     kept, density, row = 0.0, 0.0, 0
     for own, table in _tables(h, std, h):
         kept += float((own - _against(table, "mc")).sum())
         table[torch.arange(len(own)), torch.arange(row, row + len(own))] = -torch.inf
-        density += float((torch.logsumexp(table, dim=1) - math.log(len(h) - 1)).sum())
+        density += float(torch.logsumexp(table, dim=1).sum())
         row += len(own)
     return kept / len(h), density / len(h)
 
