@@ -259,7 +259,8 @@ def principal(t: Tensor, columns: int) -> Tensor:
     if t.shape[1] <= columns:
         return t.double()
     directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -columns:]
-    return centred @ directions
+    found: Tensor = centred @ directions
+    return found
 
 
 def reservoir(rows: Iterable[Any], size: int, seed: int) -> list[Any]:
