@@ -213,4 +213,7 @@ def _print(record: Mapping[str, Any]) -> None:
         if "mean" in figure:
             spread = "" if figure.get("spread") is None else f"{figure['spread']:.2g}"
             table.add_row(name, f"{figure['mean']:.4g}", spread, str(figure.get("count", "")))
+        else:
+            numbers = ((k, v) for k, v in figure.items() if isinstance(v, int | float))
+            table.add_row(name, ", ".join(f"{key} {value:.4g}" for key, value in numbers))
     Console().print(table)
