@@ -31,7 +31,8 @@ def interpreter(folder: Path | None, name: str) -> str:
 
 
 class Peer:
-    """An estimator in a worker. `problem` says why it cannot run; `seconds` and `memory` are of its last answers."""
+    """An estimator in a worker. `problem` says why it cannot run; `seconds` (of the clock and of the processor) and
+    `memory` are of its answers."""
 
     def __init__(self, name: str, python: str) -> None:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
@@ -45,6 +46,7 @@ class Peer:
         )
         self.problem: str | None = self._read().get("error")
         self.seconds: list[float] = []
+        self.processor: list[float] = []
         self.memory: list[float] = []
         self.discrete = ""
 
@@ -59,6 +61,7 @@ class Peer:
         if found.get("error"):
             raise RuntimeError(found["error"])
         self.seconds.append(found["seconds"])
+        self.processor.append(found["processor"])
         self.memory.append(found["memory"])
         return float(found["value"])
 

@@ -4,8 +4,9 @@
     python benchmarks/mutual_information/run.py --peers ENVS         and peers, from environments ENVS/PACKAGE
 
 A cell is a method on a task at a number of rows, all seeds; it is kept in `cells/` and not measured again. A cell gets
-as many seeds as fit into `--budget` seconds (at least one), and is left out as too slow where one run would take more
-than `--longest`, judged from fewer rows; both are said in the table. Writes scoreboard.json and scoreboard.md.
+as many seeds as fit into `--budget` seconds (at least one), and is left out as too slow where a task with no more
+columns and rows makes a run of more than `--longest` seconds likely; both are said in the table. Writes
+scoreboard.json and scoreboard.md.
 """
 
 from __future__ import annotations
@@ -64,7 +65,12 @@ def measure(name: str, options: argparse.Namespace) -> None:
         return
     with _caller(name, options) as caller:
         for n, task in missing:
-            write_json(_path(name, task, n), _cell(name, task, n, caller, options))
+            expected = _expected(name, task, n)
+            if expected > options.longest:
+                cell = {"method": name, "task": task.name, "n": n, "error": f"too slow: about {expected:.0f} s a run"}
+            else:
+                cell = _cell(name, task, n, caller, options)
+            write_json(_path(name, task, n), cell)
     print(f"{name}: {len(missing)} cells", flush=True)
 
 
@@ -92,37 +98,33 @@ def suited(method: Method, task: Task) -> Callable[[Any, Any], Any]:
 
 
 def _cell(name: str, task: Task, n: int, caller: Caller | Peer, options: argparse.Namespace) -> dict[str, Any]:
-    expected = _expected(name, task, n, options.sizes)
-    if expected > options.longest:
-        return {"method": name, "task": task.name, "n": n, "error": f"too slow: about {expected:.0f} s a run"}
-    runs = options.seeds if expected == 0 else int(min(max(options.budget / expected, 1), options.seeds))
+    if isinstance(caller, Peer) and caller.problem:
+        return {"method": name, "task": task.name, "n": n, "error": f"does not run: {caller.problem}"}
+    row = _row(caller, task, n, 1)
+    runs = int(min(max(options.budget / (row["seconds"] or math.inf), 1), options.seeds))
+    return {"method": name, **(row if row["error"] or runs == 1 else _row(caller, task, n, runs))}
+
+
+def _row(caller: Caller | Peer, task: Task, n: int, runs: int) -> dict[str, Any]:
     if isinstance(caller, Peer):
-        if caller.problem:
-            return {"method": name, "task": task.name, "n": n, "error": f"does not run: {caller.problem}"}
         caller.seconds, caller.memory, caller.discrete = [], [], task.discrete or ""
-        row = _row(caller, task, n, runs)
-        if caller.seconds:
-            row |= {"seconds": sum(caller.seconds) / len(caller.seconds), "memory": max(caller.memory)}
-    else:
-        row = _row(caller(task), task, n, runs)
-    return {"method": name, **row}
-
-
-def _row(estimator: Callable[[Any, Any], Any], task: Task, n: int, runs: int) -> dict[str, Any]:
+    estimator = caller if isinstance(caller, Peer) else caller(task)
     row = evaluate(estimator, {task.name: task}, n, range(runs)).iloc[0].to_dict()
+    if isinstance(caller, Peer) and caller.seconds:
+        row |= {"seconds": sum(caller.seconds) / len(caller.seconds), "memory": max(caller.memory)}
     plain = {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
 
 
-def _expected(name: str, task: Task, n: int, sizes: list[int]) -> float:
-    """Seconds of a run, from the largest number of rows below this one; 0 where nothing is known."""
-    smaller = [s for s in sizes if s < n and _path(name, task, s).exists()]
-    if not smaller:
-        return 0.0
-    last = json.loads(_path(name, task, max(smaller)).read_text())
-    if last["error"].startswith("too slow"):
-        return math.inf
-    return float(last.get("seconds") or 0.0) * n / max(smaller)
+def _expected(name: str, task: Task, n: int) -> float:
+    """Seconds of a run at least, from the slowest task measured that has no more rows and no more columns."""
+    slowest = 0.0
+    for other in TASKS.values():
+        for path in _path(name, other, n).parent.glob(f"{other.name}-*.json"):
+            cell = json.loads(path.read_text())
+            if cell["n"] <= n and other.dim_x + other.dim_y <= task.dim_x + task.dim_y and cell.get("seconds"):
+                slowest = max(slowest, cell["seconds"] * n / cell["n"])
+    return slowest
 
 
 def _path(name: str, task: Task, n: int) -> Path:

@@ -51,9 +51,9 @@ def _markdown(summaries: Sequence[Row], cells: Sequence[Row], sizes: Sequence[in
     lines = [
         "# Scoreboard of mutual information",
         "",
-        f"Passed: the mean over seeds is within 0.05 nats or a tenth of the truth, of {len(TASKS)} tasks; what a method "
-        "cannot answer is not passed. Errors, seconds (a run, on one thread) and memory (the most that a run added, in "
-        f"MiB) are those at n = {HEADLINE:,}; the median relative error is over the tasks that were answered.",
+        f"Passed: the mean over seeds is within 0.05 nats or a tenth of the truth, of {len(TASKS)} tasks; what a",
+        "method cannot answer is not passed. Errors, seconds (a run, one thread) and memory (MiB, the most that a run",
+        f"added) are those at n = {HEADLINE:,}; the median relative error is over the tasks that were answered.",
         "",
         "| method | from | "
         + " | ".join(f"passed at {n:,}" for n in sizes)

@@ -186,6 +186,8 @@ def _tail(side: Real) -> Real:
 
 
 def _tied_share(side: Real) -> float:
+    if any((np.diff(np.sort(column)) > 0).all() for column in side.T):
+        return 0.0  # rows differ where a column has no two equal values
     counts = np.unique(side, axis=0, return_counts=True)[1]
     return float(counts[counts > 1].sum() / len(side))
 

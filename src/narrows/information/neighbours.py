@@ -116,7 +116,7 @@ def _improve(best: Real, values: torch.Tensor, rows: slice, chunk: slice, marks:
     bits = np.unpackbits(marks.view(np.uint8), axis=1, count=chunk.stop - chunk.start, bitorder="little")
     own = np.arange(max(rows.start, chunk.start), min(rows.stop, chunk.stop))
     bits[own - rows.start, own - chunk.start] = 0
-    row, other = np.nonzero(bits.view(np.bool_))
+    row, other = np.divmod(np.flatnonzero(bits.view(np.bool_)), bits.shape[1])
     if not len(row):
         return
     distances = (values[row + rows.start] - values[other + chunk.start]).abs_().amax(dim=1).numpy()
