@@ -1,8 +1,8 @@
 """The tasks that every estimator of mutual information is scored on, and `evaluate`.
 
-`TASKS` are the 18 of the scoreboard. `EXTRA_TASKS` are other laws; the rule
-of `auto` was improved on some of them, so that they are a check and no test.
-Values in nats are closed forms, or quadratures and long simulations that `tests/information/test_tasks.py` repeats.
+`TASKS` are the 18 of the scoreboard. `EXTRA_TASKS` are other laws; the rule of `auto` was improved on some of them, so
+that they are a check and no test. Values in nats are closed forms, or quadratures and long simulations that
+`tests/information/test_tasks.py` repeats.
 
 For the zero-inflated Poisson law (x exponential, y 0 with probability p, otherwise Poisson with mean x) the literature
 gives (1 - p) 0.30124, which is I(x; y, whether y was inflated), an upper bound. At p = 0.15 that is 0.25606, the truth
