@@ -23,11 +23,19 @@ def test_figures_of_the_record_are_on_the_page(make_measurement):
 
 def test_cautions_are_said_once_with_their_layers(make_measurement):
     found = measured.cautions(make_measurement(1))
+    full = "6.9 of at most 6.9 nats: the rows limit this"
     assert found == [
-        {"measure": "About the input", "trouble": "saturated", "text": "the rows limit this", "places": ["embeddings"]},
+        {"measure": "About the input", "trouble": "saturated", "text": full, "places": ["embeddings"]},
         {"measure": "About the input", "trouble": "no estimate", "text": "flat", "places": ["layer 2"]},
     ]
     assert measured.cautions(make_measurement(2))[0]["places"] == ["model 0 embeddings", "model 1 embeddings"]
+
+
+def test_cautions_that_differ_in_figures_only_are_one(make_measurement):
+    record = make_measurement(1)
+    values = record["models"][0]["values"]["input"]
+    values[1]["cautions"] = [{"trouble": "saturated", "text": "5.31 of at most 6.9 nats: the rows limit this"}]
+    assert measured.cautions(record)[0]["places"] == ["embeddings", "layer 0"]
 
 
 def test_directions_that_hold_a_share():

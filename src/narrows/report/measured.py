@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ NAMES = {
     "input": ("About the input", "I(X; T + noise), upper bound"),
     "spectrum": ("Spectral entropy", "diffusion spectral entropy"),
 }
+_NUMBER = re.compile(r"[-+]?\d[\d.,e+-]*")
 CSS = ("kept", "attention", "ffn")
 _REQUIRED = ("command", "environment", "data", "measures", "columns", "models", "moments", "seconds")
 
@@ -158,17 +160,18 @@ def directions(shares: Sequence[float], wanted: float = 0.9) -> str:
 
 
 def cautions(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the estimates say about their own limits: each text once, with the layers that it is about."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    """What the estimates say about their own limits: the first text of a kind, with the layers that say the like."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for model in record["models"]:
         for name in record["measures"]:
             for layer, value in zip(model["layers"], model["values"][name], strict=True):
                 said = [{"trouble": "no estimate", "text": value["error"]}] if "error" in value else value["cautions"]
                 for caution in said:
                     place = f"{model['name']} {short(layer)}" if len(record["models"]) > 1 else short(layer)
-                    key = (NAMES.get(name, (name,))[0], caution["trouble"], _general(caution["text"]))
-                    found.setdefault(key, []).append(place)
-    return [{"measure": m, "trouble": t, "text": text, "places": p} for (m, t, text), p in found.items()]
+                    measure, trouble, text = NAMES.get(name, (name,))[0], caution["trouble"], caution["text"]
+                    first = {"measure": measure, "trouble": trouble, "text": text, "places": []}
+                    found.setdefault((measure, trouble, _NUMBER.sub("", text)), first)["places"].append(place)
+    return list(found.values())
 
 
 def headline(record: Mapping[str, Any]) -> str:
@@ -180,12 +183,6 @@ def headline(record: Mapping[str, Any]) -> str:
         return f"What the {len(model['layers'])} layers of {model['name']} keep of {data}"
     best, at = max(known)
     return f"{model['name']} keeps most about the label of {data} in {short(model['layers'][at])}: {words.nats(best)}"
-
-
-def _general(text: str) -> str:
-    """A caution's text without its leading figures, so that those of several layers are one."""
-    head, colon, rest = text.partition(": ")
-    return rest if colon and any(c.isdigit() for c in head) else text
 
 
 def _shade(i: int, count: int) -> int:
