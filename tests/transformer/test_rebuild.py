@@ -131,7 +131,7 @@ def test_inputs_that_hardly_vary_are_fitted_by_what_they_vary_and_not_by_roundin
 
 
 def test_inputs_that_hardly_vary_are_not_amplified() -> None:
-    """At the ridge of a rebuild a weight moves its output by less than the output's own spread for 0.1 % of the input."""
+    """At the ridge of a rebuild 0.1 % of an input moves an output by less than its own spread."""
     x, wanted = still_rows()
     squares = LeastSquares(8, 2, torch.device("cpu"))
     squares.add(x, wanted.float())
