@@ -98,6 +98,9 @@ def rebuild(
     return Rebuilt(small.train(training), basis, tuple(work.sites))
 
 
+_STILL = 1e-2  # share of the mean square below which variation is no ground to build on
+
+
 class LeastSquares:
     """Ridge least squares with intercept from streamed rows: the correction to weights that are already there.
 
@@ -125,14 +128,20 @@ class LeastSquares:
         self.xr += x.T @ residual
 
     def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
-        """(weight, bias) to add: (outputs, inputs) and (outputs,). `ridge` is relative to the mean input variance."""
+        """(weight, bias) to add: (outputs, inputs) and (outputs,).
+
+        `ridge` is relative to the mean input variance; where inputs hardly vary, to a hundredth of their mean square:
+        weights that amplify so little variation break with the first steps of training.
+        """
         x, r = self.x / self.count, self.r / self.count
         covariance = self.xx / self.count - torch.outer(x, x)
         cross = self.xr / self.count - torch.outer(x, r)
-        strength = ridge * covariance.diagonal().mean().clamp_min(1e-12)
-        weight = torch.linalg.solve(covariance + strength * torch.eye(len(x), dtype=x.dtype, device=x.device), cross).T
         assert self.start is not None
-        return weight, r - weight @ (x + self.start)
+        mean = x + self.start
+        variance, size = covariance.diagonal().mean(), mean.square().mean()
+        strength = ridge * torch.maximum(variance, _STILL * size).clamp_min(1e-12)
+        weight = torch.linalg.solve(covariance + strength * torch.eye(len(x), dtype=x.dtype, device=x.device), cross).T
+        return weight, r - weight @ mean
 
 
 class Spread:
