@@ -210,8 +210,8 @@ def track(
     as a DataLoader; `samples` of their rows are drawn and kept. `measures`: names of `QUESTIONS` or of estimators,
     asked about activations and labels (or activations alone, if they are entropies), or functions of both by name.
     Without `every`, moments lie at steps that grow by a fifth, and further apart where they would take more than
-    `overhead` of the training time; with it they come every so many steps. Activations with more than `columns` columns
-    are brought to their principal directions. `pool` and `call` are those of `layer_activations`. Raises NarrowsError
+    `overhead` of the training time; with it they come every so many steps. The first and the last are always taken.
+    Activations with more than `columns` columns are brought to their principal directions. `pool` and `call` are those of `layer_activations`. Raises NarrowsError
     for unknown layers, estimators, and data that does not fit together.
     """
     rows, answers = _drawn(inputs, labels, samples, seed)
