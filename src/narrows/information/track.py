@@ -211,8 +211,8 @@ def track(
     asked about activations and labels (or activations alone, if they are entropies), or functions of both by name.
     Without `every`, moments lie at steps that grow by a fifth, and further apart where they would take more than
     `overhead` of the training time; with it they come every so many steps. The first and the last are always taken.
-    Activations with more than `columns` columns are brought to their principal directions. `pool` and `call` are those of `layer_activations`. Raises NarrowsError
-    for unknown layers, estimators, and data that does not fit together.
+    Activations with more than `columns` columns are brought to their principal directions. `pool` and `call` are those
+    of `layer_activations`. Raises NarrowsError for unknown layers, estimators, and data that does not fit together.
     """
     rows, answers = _drawn(inputs, labels, samples, seed)
     known = dict(model.named_modules())
