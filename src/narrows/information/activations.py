@@ -28,10 +28,8 @@ def layer_activations(
     one batch. Modes of the modules are restored. Raises ModelError for unknown names and for modules that do not answer
     with one tensor a batch, and DataError where there are no batches.
     """
+    require_layers(model, layers)
     modules = dict(model.named_modules())
-    unknown = [name for name in layers if name not in modules]
-    if unknown:
-        raise ModelError(f"no module is called {unknown[0]!r}; there are {', '.join(n for n in modules if n)}")
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def hook(name: str) -> Callable[..., None]:
@@ -64,6 +62,13 @@ def layer_activations(
         if len(parts) != count:
             raise ModelError(f"{name!r} answered {len(parts)} times in {count} batches, expected once a batch")
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def require_layers(model: nn.Module, layers: Sequence[str]) -> None:
+    """ModelError for a name that no module of the model has."""
+    known = dict(model.named_modules())
+    if unknown := [name for name in layers if name not in known]:
+        raise ModelError(f"no module is called {unknown[0]!r}; there are {', '.join(n for n in known if n)}")
 
 
 def _pooled(tensor: Tensor, pool: Pool, mask: Tensor | None) -> Tensor:

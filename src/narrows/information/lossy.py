@@ -28,8 +28,9 @@ from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.inputs import Codes, Real, Samples, codes, column_cautions, columns, is_label, same_rows
+from narrows.information.kozachenko_leonenko import WEIGHTED
 from narrows.information.ksg import mixed_ksg
-from narrows.information.weighted_entropy import WEIGHTED, weighted_entropy
+from narrows.information.weighted_entropy import weighted_entropy
 
 LOSSY = register_reference(
     Reference(

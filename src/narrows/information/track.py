@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from narrows.core.errors import DataError, NarrowsError
 from narrows.core.seeds import derive
-from narrows.information.activations import Pool, layer_activations
+from narrows.information.activations import Pool, layer_activations, require_layers
 from narrows.information.diffusion_spectral import diffusion_spectral_entropy
 from narrows.information.estimate import Estimate, MIEstimate
 from narrows.information.inputs import Samples, is_label
@@ -133,13 +133,27 @@ class Tracker:
     def measure(self) -> Moment:
         """Measure all layers now."""
         start = time.monotonic()
-        call = {} if self.call is None else {"call": self.call}
-        activations = layer_activations(self.model, self.layers, self.batches, pool=self.pool, **call)
-        found = {layer: self._ask(principal(t, self.columns)) for layer, t in activations.items()}
+        found = {layer: self.ask(t) for layer, t in self.activations().items()}
         moment = Moment(self.count, time.monotonic() - start, found)
         self._spent += moment.seconds
         self.moments.append(moment)
         return moment
+
+    def activations(self) -> dict[str, Tensor]:
+        """What the layers answer now, (n, d) each."""
+        call = {} if self.call is None else {"call": self.call}
+        return layer_activations(self.model, self.layers, self.batches, pool=self.pool, **call)
+
+    def ask(self, activations: Tensor) -> dict[str, Estimate | str]:
+        """The estimates about one layer's activations (n, d), or why there is none."""
+        t = principal(activations, self.columns)
+        found: dict[str, Estimate | str] = {}
+        for name, measure in self.measures.items():
+            try:
+                found[name] = measure(t, self.labels)
+            except NarrowsError as error:
+                found[name] = str(error)
+        return found
 
     def callback(self) -> TrainerCallback:
         """The tracker as a callback of `transformers.Trainer`."""
@@ -179,15 +193,6 @@ class Tracker:
         training = time.monotonic() - self._begun - self._spent
         return self._spent + self.moments[-1].seconds <= self.overhead * training if self.moments else True
 
-    def _ask(self, activations: Tensor) -> dict[str, Estimate | str]:
-        found: dict[str, Estimate | str] = {}
-        for name, measure in self.measures.items():
-            try:
-                found[name] = measure(activations, self.labels)
-            except NarrowsError as error:
-                found[name] = str(error)
-        return found
-
 
 def track(
     model: nn.Module,
@@ -215,10 +220,9 @@ def track(
     of `layer_activations`. Raises NarrowsError for unknown layers, estimators, and data that does not fit together.
     """
     rows, answers = _drawn(inputs, labels, samples, seed)
-    known = dict(model.named_modules())
-    if not layers or (unknown := [name for name in layers if name not in known]):
-        wrong = f"no module is called {unknown[0]!r}" if layers else "no layers were named"
-        raise NarrowsError(f"{wrong}; there are {', '.join(n for n in known if n)}")
+    if not layers:
+        raise NarrowsError("no layers were named")
+    require_layers(model, layers)
     if every is not None and every < 1:
         raise NarrowsError(f"every must be at least 1, got {every}")
     if not 0 < overhead < 1 or columns < 1:

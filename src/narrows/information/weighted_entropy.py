@@ -17,21 +17,12 @@ from typing import Literal
 import numpy as np
 from scipy.special import digamma, gammaln
 
-from narrows.core.cite import Reference, cites, register_reference
+from narrows.core.cite import cites
 from narrows.core.errors import DataError
 from narrows.core.seeds import derive
 from narrows.information.estimate import Caution, Estimate
 from narrows.information.inputs import Real, Samples, column_cautions, columns
-
-WEIGHTED = register_reference(
-    Reference(
-        "arXiv:1606.00304",
-        "Efficient multivariate entropy estimation via k-nearest neighbour distances",
-        ("Thomas B. Berrett", "Richard J. Samworth", "Ming Yuan"),
-        2019,
-        "Annals of Statistics",
-    )
-)
+from narrows.information.kozachenko_leonenko import WEIGHTED
 
 Weighted = Literal["auto", "official"]
 _JITTER = 1e-10

@@ -20,7 +20,7 @@ from narrows.core.record import environment
 from narrows.core.seeds import derive
 from narrows.data import Examples, split
 from narrows.distill import EncodedTexts, TrainConfig, finetune, model_inputs
-from narrows.information import Moment, Tracker, layer_activations, named, reservoir
+from narrows.information import Moment, Tracker, named, reservoir
 from narrows.information.track import QUESTIONS
 from narrows.road.options import Nobody, Watcher
 from narrows.road.sources import label_names, read
@@ -175,13 +175,14 @@ def _site(
 
 def _measured(site: _Site, measures: Sequence[str], columns: int) -> dict[str, Any]:
     """The record of one model: values by measure, a list over its layers, and the spectra of the layers."""
-    moment = site.tracker(measures, columns).measure().to_json()["layers"]
-    activations = layer_activations(site.loaded.model, site.layers, site.batches(), call=_call)
+    tracker = site.tracker(measures, columns)
+    activations = tracker.activations()
+    found = Moment(0, 0.0, {layer: tracker.ask(t) for layer, t in activations.items()}).to_json()["layers"]
     return {
         "name": site.name,
         "class": type(site.loaded.model).__name__,
         "layers": list(site.layers),
-        "values": {name: [moment[layer][name] for layer in site.layers] for name in measures},
+        "values": {name: [found[layer][name] for layer in site.layers] for name in measures},
         "spectra": [_spectrum(t) for t in activations.values()],
     }
 
