@@ -8,7 +8,7 @@ from scipy.special import digamma, gammaln
 from scipy.stats import ortho_group
 
 from narrows.core.errors import DataError
-from narrows.information import kozachenko_leonenko
+from narrows.information import kozachenko_leonenko, neighbour_weights
 from narrows.information.kozachenko_leonenko import moment_weights
 
 
@@ -31,6 +31,10 @@ def test_the_entropy_of_a_normal_law(d, tolerance):
     found = kozachenko_leonenko(normal(5000, d))
     assert found.value == pytest.approx(h_normal(d), abs=tolerance)
     assert (found.unit, found.dims, found.cautions) == ("nats", (d,), ())
+    if d <= 4:
+        assert kozachenko_leonenko(normal(5000, d), weights="official").value == pytest.approx(
+            h_normal(d), abs=tolerance
+        )
 
 
 def test_the_entropy_of_a_uniform_law():
@@ -94,16 +98,35 @@ def test_the_weights_are_the_shortest():
 
 def test_in_few_columns_there_is_nothing_to_cancel():
     assert moment_weights(3, 2).tolist() == pytest.approx([0.5, 0, 0.5])
-    x = normal(100, 3)
-    found = kozachenko_leonenko(x, 6, weights="moments")
-    each = [kozachenko_leonenko(x, k).value for k in (2, 4, 6)]
-    assert found.details["neighbours"] == [2, 4, 6]
-    assert found.value == pytest.approx(np.mean(each), abs=1e-12)
+    for d in (1, 2, 3):
+        assert neighbour_weights(5, d).tolist() == [0, 0, 0, 0, 1]
+        assert neighbour_weights(5, d, "official").tolist() == [1, 0, 0, 0, 0]
+    assert neighbour_weights(5, 4, "official").tolist() == [1, 0, 0, 0, 0]
+
+
+def test_a_weighted_entropy_is_the_weighted_mean_of_entropies():
+    x = normal(100, 6)
+    found = kozachenko_leonenko(x, 6)
+    each = [kozachenko_leonenko(x, k, weights="plain").value for k in range(1, 7)]
+    assert found.details["neighbours"] == [1, 2, 3, 4, 5, 6]
+    assert found.value == pytest.approx(neighbour_weights(6, 6) @ each, abs=1e-10)
+
+
+def test_weights_are_used_where_they_are_short():
+    assert neighbour_weights(5, 8, "official") == pytest.approx([9.9, -7.7, -7.2, -1.2, 7.3], abs=0.06)
+    assert neighbour_weights(5, 8).tolist() == neighbour_weights(5, 4, "plain").tolist() == [0, 0, 0, 0, 1]
+    for d in (4, 5, 6):
+        assert 1.5 < np.linalg.norm(neighbour_weights(5, d)) < 2.5
+    spread = {
+        w: np.std([kozachenko_leonenko(normal(2000, 8, s), weights=w).value for s in range(6)])
+        for w in ("auto", "official")
+    }
+    assert spread["official"] > 2 * spread["auto"]
 
 
 def test_weights_take_bias_away_where_there_are_rows_enough():
     truth = h_normal(5)
-    runs = [[kozachenko_leonenko(normal(4000, 5, s), weights=w).value for s in range(6)] for w in ("moments", "plain")]
+    runs = [[kozachenko_leonenko(normal(4000, 5, s), weights=w).value for s in range(6)] for w in ("auto", "plain")]
     weighted, plain = (abs(np.mean(values) - truth) for values in runs)
     assert weighted < 0.6 * plain
 
@@ -123,14 +146,26 @@ def test_what_has_no_entropy_is_refused():
     assert kozachenko_leonenko(np.repeat(x, 3, axis=0), 3).has("ties")
 
 
+def test_with_equal_rows_the_furthest_neighbour_is_taken():
+    x = np.repeat(normal(50, 5), 2, axis=0)
+    found = kozachenko_leonenko(x)
+    assert found.details["neighbours"] == [5]
+    assert found.has("ties")
+    assert found.value == kozachenko_leonenko(x, weights="plain").value
+    with pytest.raises(DataError, match="equal ones"):
+        kozachenko_leonenko(x, weights="official")
+
+
 def test_bad_arguments_and_cautions():
     x = normal(30, 2)
     for k in (0, 30):
         with pytest.raises(DataError, match="between 1 and n - 1 = 29"):
             kozachenko_leonenko(x, k)
-    with pytest.raises(DataError, match="'plain' or 'moments'"):
+    with pytest.raises(DataError, match="'plain' or 'official'"):
         kozachenko_leonenko(x, weights="best")
     with pytest.raises(DataError, match="larger k"):
-        kozachenko_leonenko(normal(30, 8), 2, weights="moments")
+        kozachenko_leonenko(normal(30, 8), 2, weights="official")
+    with pytest.raises(DataError, match="from 1 on"):
+        neighbour_weights(0, 3)
     assert kozachenko_leonenko(normal(30, 4)).has("few samples")
     assert kozachenko_leonenko(normal(300, 12)).has("high dimension")

@@ -49,7 +49,7 @@ from narrows.information.generalization_bound import (
 )
 from narrows.information.hsic import batched_hsic, hsic
 from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
-from narrows.information.kozachenko_leonenko import kozachenko_leonenko
+from narrows.information.kozachenko_leonenko import kozachenko_leonenko, neighbour_weights
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
 from narrows.information.label import label
 from narrows.information.layers import GaussianNoise, NoisyLayer, noisy_layer_information
@@ -85,7 +85,6 @@ from narrows.information.tasks import EXTRA_TASKS, TASKS, Task, evaluate
 from narrows.information.track import Moment, Tracker, named, principal, reservoir, track
 from narrows.information.v_information import v_information
 from narrows.information.wasserstein_dependency import WPCLoss, lipschitz_penalty, wasserstein_dependency
-from narrows.information.weighted_entropy import neighbour_weights, weighted_entropy
 
 __all__ = [
     "DEPENDENCE",
@@ -199,5 +198,4 @@ __all__ = [
     "track",
     "v_information",
     "wasserstein_dependency",
-    "weighted_entropy",
 ]

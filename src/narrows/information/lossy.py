@@ -28,9 +28,8 @@ from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
 from narrows.information.inputs import Codes, Real, Samples, codes, column_cautions, columns, is_label, same_rows
-from narrows.information.kozachenko_leonenko import WEIGHTED
+from narrows.information.kozachenko_leonenko import WEIGHTED, kozachenko_leonenko
 from narrows.information.ksg import mixed_ksg
-from narrows.information.weighted_entropy import weighted_entropy
 
 LOSSY = register_reference(
     Reference(
@@ -73,7 +72,7 @@ def lossy(
 
     A code is a number of principal components (a side that has no more columns stays as it is), a function from
     (n, d) to (n, few), or None for the side itself. `by` "entropies" is the paper's difference of entropies, each
-    by `weighted_entropy` with `k` and `whiten`; "ksg" counts neighbours instead (Euclidean in each code, `mixed_ksg`
+    by `kozachenko_leonenko` with `k` and `whiten`; "ksg" counts neighbours instead (Euclidean in each code, `mixed_ksg`
     for a label), which is better for bounded codes, where differences of entropies are up to a nat too low. The kind
     is "lower" where a side was compressed. The standard error adds those of the entropies. Raises DataError for two
     labels, codes of atoms, and classes of k + 1 rows or fewer. Source: Butakov et al. 2024.
@@ -151,7 +150,7 @@ Measured = tuple[float, float, list[Caution]]
 
 def _by_entropies(a: _Side, b: _Side, k: int, whiten: bool) -> Measured:
     def entropy(rows: NDArray[Any]) -> Estimate:
-        return weighted_entropy(rows, k=k, whiten=whiten)
+        return kozachenko_leonenko(rows, k, whiten=whiten)
 
     if a.label or b.label:
         code, classes = (b, a.values) if a.label else (a, b.values)

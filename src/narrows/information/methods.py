@@ -31,7 +31,6 @@ from narrows.information.screen import screen
 from narrows.information.sliced import sliced
 from narrows.information.v_information import v_information
 from narrows.information.wasserstein_dependency import wasserstein_dependency
-from narrows.information.weighted_entropy import weighted_entropy
 
 Takes = Literal["real", "codes", "any", "label"]
 
@@ -80,7 +79,6 @@ ENTROPY: Mapping[str, Method] = {
     "kde_entropy": Method(kde_entropy),
     "kozachenko_leonenko": Method(kozachenko_leonenko),
     "renyi_entropy": Method(renyi_entropy, takes="any"),
-    "weighted_entropy": Method(weighted_entropy),
 }
 DEPENDENCE: Mapping[str, Method] = {
     "cs_qmi": Method(cs_qmi, takes="any"),
