@@ -100,6 +100,13 @@ def test_weights_prefer_the_model_that_is_right():
     assert weights[1] > 0.99
 
 
+def test_stripes_are_seen_by_trees_alone():
+    x = np.random.default_rng(0).uniform(size=(1000, 1))
+    y = np.floor(8 * x[:, 0]).astype(int) % 2
+    assert label(x, y).value > 0.6
+    assert label(x, y, trees=False).value < 0.05
+
+
 def test_bad_arguments():
     x, names = channel(30)
     with pytest.raises(DataError, match="labels"):

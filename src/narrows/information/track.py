@@ -63,7 +63,7 @@ class Moment:
 
 def about_label(t: Tensor, y: Samples) -> MIEstimate:
     """What activations tell of the labels: a lower bound by classification, `auto` where the labels are values."""
-    return label(t, y) if is_label(y) else mutual_information(t, y)
+    return label(t, y, trees=False) if is_label(y) else mutual_information(t, y)
 
 
 def about_input(t: Tensor, _: Samples) -> MIEstimate:
@@ -189,9 +189,9 @@ class Tracker:
             self.measure()
 
     def _affordable(self) -> bool:
-        """Whether one more measurement keeps their share of the time below the limit."""
+        """Whether one more measurement, and the last one after it, keep their share of the time below the limit."""
         training = time.monotonic() - self._begun - self._spent
-        return self._spent + self.moments[-1].seconds <= self.overhead * training if self.moments else True
+        return self._spent + 2 * self.moments[-1].seconds <= self.overhead * training if self.moments else True
 
 
 def track(
@@ -215,7 +215,8 @@ def track(
     as a DataLoader; `samples` of their rows are drawn and kept. `measures`: names of `QUESTIONS` or of estimators,
     asked about activations and labels (or activations alone, if they are entropies), or functions of both by name.
     Without `every`, moments lie at steps that grow by a fifth, and further apart where they would take more than
-    `overhead` of the training time; with it they come every so many steps. The first and the last are always taken.
+    `overhead` of the training time; with it they come every so many steps. The first and the last are always taken,
+    so only a training shorter than two moments / `overhead` takes more.
     Activations with more than `columns` columns are brought to their principal directions. `pool` and `call` are those
     of `layer_activations`. Raises NarrowsError for unknown layers, estimators, and data that does not fit together.
     """
