@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from narrows.core.errors import DataError
-from narrows.information import EXTRA_TASKS, TASKS, auto, elliptical, ksg_extrapolated, mixed_ksg
+from narrows.information import EXTRA_TASKS, TASKS, auto, elliptical, ksg_extrapolated, mixed_ksg, screen
 from narrows.information.auto import LEAST, _cells, clusters
 from narrows.information.laws import beside, flipped, pairs, shown_label
 
@@ -64,6 +64,31 @@ def test_for_many_columns_the_assumption_is_said():
     found = auto(*EXTRA_TASKS["signs-10"].sample(2000, 0))
     assert found.kind == "lower"
     assert found.has("high dimension")
+
+
+def test_a_critic_answers_where_dependence_of_another_kind_is_spread_over_many_columns():
+    task = ALL["sines-10"]
+    x, y = task.sample(2000, 0)
+    found = auto(x, y)
+    assert found.details["part"] == "infonce"
+    assert 1.3 * max(elliptical(x, y).value, screen(x, y).value) < found.value < task.mi
+    assert found.kind == "lower"
+    assert not found.has("high dimension")
+    assert auto(y, x).value == found.value
+
+
+def test_a_critic_does_not_answer_where_there_is_nothing():
+    x, y = TASKS["T16"].sample(2000, 0)
+    found = auto(x, y)
+    assert found.details["part"] == "elliptical"
+    assert abs(found.details["infonce"]) < 0.05
+
+
+def test_a_critic_is_not_asked_where_it_could_not_say_more():
+    found = auto(*TASKS["T14"].sample(1000, 0))
+    assert found.value > math.log(256)
+    assert "infonce" not in found.details
+    assert "infonce" in auto(*TASKS["T16"].sample(500, 0)).details
 
 
 @pytest.mark.parametrize(

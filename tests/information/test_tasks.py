@@ -89,6 +89,10 @@ def test_functions_with_noise_by_quadrature():
     p = integrate.simpson(2 * phi(t) * phi((y[:, None] - t**2) / 0.5) / 0.5, x=t, axis=1)
     value = -integrate.simpson(special.xlogy(p, p), x=y) - NOISE - math.log(0.5)
     assert value == pytest.approx(EXTRA_TASKS["parabola-20"].mi, abs=1e-6)
+    t, y = np.linspace(-9, 9, 3001), np.linspace(-4, 4, 2001)
+    p = integrate.simpson(phi(t) * phi((y[:, None] - np.sin(2 * t)) / 0.3) / 0.3, x=t, axis=1)
+    value = -integrate.simpson(special.xlogy(p, p), x=y) - NOISE - math.log(0.3)
+    assert 10 * value == pytest.approx(EXTRA_TASKS["sines-10"].mi, abs=1e-6)
 
 
 def test_shells_by_quadrature():

@@ -10,7 +10,9 @@
 2. A single column in separate clusters L against three columns or more: I(x; L) + I(x; y | L).
 3. Other sides, with ties broken at random: neighbours (`ksg_extrapolated`) for up to three columns in all. For more,
    the elliptical family where it passes its check on unseen rows and neighbours do not find clearly more; neighbours
-   otherwise, which are for more than 12 columns those of `screen`: a lower bound.
+   otherwise. For more than 12 columns these are the neighbours of `screen`: a lower bound. Dependence of another kind
+   may be spread over so many columns, so a critic (`infonce`, on rows it has not seen) answers where it finds clearly
+   more than both.
 
 "Clearly more" is 0.05 nats, a tenth, or three standard errors of the neighbours, whichever is largest: these errors
 count rows as independent, and repeated samples spread up to one and a half times as far.
@@ -42,12 +44,14 @@ from narrows.information.inputs import (
 )
 from narrows.information.ksg import KSG, MIXED, ksg_extrapolated, mixed_ksg
 from narrows.information.label import BOUND, label
+from narrows.information.neural import infonce
 from narrows.information.screen import screen
 
 LEAST = 40
 """Rows that are needed to look at the columns."""
 FEW, MANY = 3, 12
 """Columns in all up to which neighbours are best, and up to which they see anything."""
+_BATCH = 256  # rows among which a critic tells pairs: it shows little more than the logarithm of their number
 _CELLS = 0.1  # share of rows that may lie in groups too small to look at
 
 
@@ -270,29 +274,45 @@ def _continuous(x: Real, y: Real, seed: int) -> MIEstimate:
         "elliptical details": dict(family.details),
     }
     if not family.details["adequate"]:
-        why = "the elliptical family fails on rows it has not seen"
+        found, why = near, "the elliptical family fails on rows it has not seen"
     elif near.value - _margin(near) > family.value:
-        why = "the elliptical family fits, but neighbours find clearly more"
+        found, why = near, "the elliptical family fits, but neighbours find clearly more"
     else:
-        found = _taken(family, "the elliptical family fits, and neighbours find no more", **figures)
-        return found if d <= MANY else replace(found, cautions=(*found.cautions, _assumed(d)))
-    found = _taken(near, why, **figures)
+        found, why = family, "the elliptical family fits, and neighbours find no more"
+    found = _taken(found, why, **figures)
     if d <= MANY:
         return found
-    text = f"of {d} columns the few that share most were looked at: there may be more"
-    return replace(found, cautions=(*found.cautions, Caution("high dimension", text)))
+    limit = _assumed(d) if found.kind == "point" else _unseen(d)
+    return _or_critic(replace(found, cautions=(*found.cautions, limit)), x, y, seed)
+
+
+def _or_critic(found: MIEstimate, x: Real, y: Real, seed: int) -> MIEstimate:
+    """What was found, or the bound of a held-out critic where that is clearly more."""
+    if found.value >= math.log(_BATCH):
+        return found  # a critic could not say more
+    # In an order of their own: a critic says something else when its sides change places, and this must not.
+    first, second = sorted((x, y), key=lambda side: (side.shape[1], side.tobytes()))
+    bound = infonce(first, second, batch=_BATCH, seed=seed)
+    if bound.value - _margin(bound) <= found.value:
+        return replace(found, details={**found.details, "infonce": bound.value})
+    figures = {k: v for k, v in found.details.items() if k in ("elliptical", "screen")}
+    return _taken(bound, "a critic finds more on rows it has not seen than any model of few columns", **figures)
 
 
 def _assumed(d: int) -> Caution:
     text = (
-        f"assumes an elliptical copula, which {d} columns allow no other method to check: dependence of another kind "
-        "that is spread over many columns would not be seen"
+        f"assumes an elliptical copula, which of {d} columns only a critic can check: dependence of another kind that "
+        "is spread over many columns and too faint for it would not be seen"
     )
     return Caution("assumption", text)
 
 
-def _margin(near: MIEstimate) -> float:
-    return max(0.05, 0.1 * near.value, 3 * (near.standard_error or 0.0))
+def _unseen(d: int) -> Caution:
+    return Caution("high dimension", f"of {d} columns the few that share most were looked at: there may be more")
+
+
+def _margin(found: MIEstimate) -> float:
+    return max(0.05, 0.1 * found.value, 3 * (found.standard_error or 0.0))
 
 
 def _taken(found: MIEstimate, why: str, **figures: Any) -> MIEstimate:

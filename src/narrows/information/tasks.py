@@ -223,6 +223,10 @@ EXTRA_TASKS: Mapping[str, Task] = _tasks(
         "signs-10": laws.signs(1, 0.9, _SIGNS, 10),
         "signs-10-rotated": laws.signs(1, 0.9, _SIGNS, 10).mapped(laws.rotation(10, 1), laws.rotation(10, 2)),
         "signs-15-rotated": laws.signs(2, 0.9, _SIGNS, 15).mapped(laws.rotation(15, 3), laws.rotation(15, 4)),
+        "signs-10-all": laws.signs(10, 0.9, _SIGNS, 10).mapped(laws.rotation(10, 5), laws.rotation(10, 6)),
+        "sines-10": laws.beside(*[laws.of_function(lambda x: np.sin(2 * x), 0.3, 1, 0.8615784849)] * 10).mapped(
+            laws.rotation(10, 7), laws.rotation(10, 8)
+        ),
         "parabola-20": laws.of_function(lambda x: x.sum(axis=1, keepdims=True) ** 2 / 20, 0.5, 20, 0.8027025598),
         "scaled": laws.scaled(0.4203413208),
         "scaled-8": laws.scaled(0.4203413208, 8),
