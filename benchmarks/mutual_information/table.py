@@ -10,9 +10,11 @@ from typing import Any
 
 from narrows.core.files import write_json, write_text
 from narrows.core.record import environment
-from narrows.information import TASKS
+from narrows.information import EXTRA_TASKS, TASKS
 
 HEADLINE = 5000
+OTHER_SIZE = 2000
+"""Rows at which the laws that are not among the 18 tasks are drawn."""
 Row = Mapping[str, Any]
 
 
@@ -20,6 +22,7 @@ def write_scoreboard(folder: Path, origins: Mapping[str, str]) -> None:
     """Read all cells of the methods named and write both files."""
     cells = [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*/*.json"))]
     cells = [c for c in cells if c["method"] in origins]
+    cells = [c for c in cells if c["task"] in TASKS or c["task"] in EXTRA_TASKS]
     sizes = sorted({c["n"] for c in cells})
     methods = [m for m in origins if any(c["method"] == m for c in cells)]
     summaries = [{"method": m, "origin": origins[m]} | _summary(cells, m, sizes) for m in methods]
@@ -37,6 +40,7 @@ def _summary(cells: Sequence[Row], method: str, sizes: Sequence[int]) -> dict[st
     done = [row for row in at.values() if row.get("seconds") is not None]
     return {
         "passed": {str(n): sum(bool(own.get((t, n), {}).get("passed")) for t in TASKS) for n in sizes},
+        "passed_of_others": sum(bool(own.get((t, OTHER_SIZE), {}).get("passed")) for t in EXTRA_TASKS),
         "answered": sum(v is not None for v in means.values()),
         "median_relative_error": statistics.median(errors) if errors else None,
         "null_error": None if means["T16"] is None else abs(means["T16"]),
@@ -54,14 +58,15 @@ def _markdown(summaries: Sequence[Row], cells: Sequence[Row], sizes: Sequence[in
         f"Passed: the mean over seeds is within 0.05 nats or a tenth of the truth, of {len(TASKS)} tasks; what a",
         "method cannot answer is not passed. Errors, seconds (a run, one thread) and memory (MiB, the most that a run",
         f"added) are those at n = {HEADLINE:,}; the median relative error is over the tasks that were answered.",
+        f"Others: {len(EXTRA_TASKS)} laws at n = {OTHER_SIZE:,}, listed below.",
         "",
         "| method | from | "
         + " | ".join(f"passed at {n:,}" for n in sizes)
-        + " | answered | median error | null error | invariance gap | seconds | MiB | seeds |",
-        "|---|---|" + "---:|" * (len(sizes) + 7),
+        + " | others | answered | median error | null error | invariance gap | seconds | MiB | seeds |",
+        "|---|---|" + "---:|" * (len(sizes) + 8),
     ]
     for s in summaries:
-        passed = " | ".join(str(s["passed"][str(n)]) for n in sizes)
+        passed = " | ".join(str(p) for p in (*(s["passed"][str(n)] for n in sizes), s["passed_of_others"]))
         seeds = "–".join(str(r) for r in dict.fromkeys((s["runs"][0], s["runs"][-1]))) if s["runs"] else "–"
         lines.append(
             f"| {s['method']} | {s['origin']} | {passed} | {s['answered']} | {_percent(s['median_relative_error'])} | "
@@ -70,6 +75,8 @@ def _markdown(summaries: Sequence[Row], cells: Sequence[Row], sizes: Sequence[in
         )
     for n in reversed(sizes):
         lines += ["", f"## Means (deviations) at n = {n:,}", "", *_tasks(summaries, cells, n)]
+    lines += ["", f"## Other laws at n = {OTHER_SIZE:,}", "", *_others(summaries, cells)]
+    lines += ["", "## Where a peer comes nearer", "", *_nearer(summaries, cells)]
     return "\n".join((*lines, "", "## What was not answered", "", *_failures(summaries, cells), ""))
 
 
@@ -81,6 +88,46 @@ def _tasks(summaries: Sequence[Row], cells: Sequence[Row], n: int) -> list[str]:
         found = [_cell(rows.get((s["method"], task))) for task in TASKS]
         lines.append(f"| {s['method']} | " + " | ".join(found) + " |")
     return lines
+
+
+def _others(summaries: Sequence[Row], cells: Sequence[Row]) -> list[str]:
+    """A row for each law: the truth, `auto`, and the two, ours and a peer, with the least root mean square error."""
+    lines = ["| law | columns | truth | auto | nearest of narrows | nearest peer |", "|---|---:|---:|---:|---|---|"]
+    for name, task in EXTRA_TASKS.items():
+        own, peers = _ranked(summaries, cells, name, OTHER_SIZE)
+        auto = next((c for c in own if c["method"] == "auto"), None)
+        best = [f"{_cell(found[0])} {found[0]['method']}" if found else "–" for found in (own, peers)]
+        columns = f"{task.dim_x} + {task.dim_y}"
+        lines.append(f"| {name} | {columns} | {task.mi:.3f} | {_cell(auto)} | {best[0]} | {best[1]} |")
+    return lines
+
+
+def _nearer(summaries: Sequence[Row], cells: Sequence[Row]) -> list[str]:
+    """The cells in which a peer's root mean square error is below that of every estimator of narrows."""
+    places = [(t, c) for t in TASKS for c in sorted({c["n"] for c in cells if c["task"] == t})]
+    lines = ["| task | n | nearest of narrows | error | nearest peer | error |", "|---|---:|---|---:|---|---:|"]
+    for task, n in places:
+        own, peers = _ranked(summaries, cells, task, n)
+        if peers and own and peers[0]["rmse"] < own[0]["rmse"]:
+            names = [
+                f"{found[0]['method']} ({found[0]['runs']} seeds) | {found[0]['rmse']:.4f}" for found in (own, peers)
+            ]
+            lines.append(f"| {task} | {n:,} | {names[0]} | {names[1]} |")
+    count = len(lines) - 2
+    head = (
+        f"Root mean square errors over the seeds. In {len(places) - count} of {len(places)} cells no peer comes nearer."
+    )
+    return [head, "", *lines]
+
+
+def _ranked(summaries: Sequence[Row], cells: Sequence[Row], task: str, n: int) -> tuple[list[Row], list[Row]]:
+    """The cells of narrows and of peers, nearest to the truth first."""
+    origins = {s["method"]: s["origin"] for s in summaries}
+    found = [c for c in cells if c["task"] == task and c["n"] == n and c.get("rmse") is not None]
+    found.sort(key=lambda c: c["rmse"])
+    return [c for c in found if origins[c["method"]] == "narrows"], [
+        c for c in found if origins[c["method"]] != "narrows"
+    ]
 
 
 def _cell(row: Row | None) -> str:
