@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import digamma
 
 from narrows.core.errors import DataError
-from narrows.information import EXTRA_TASKS, ksg, ksg_extrapolated, mixed_ksg, neighbours
+from narrows.information import EXTRA_TASKS, TASKS, ksg, ksg_extrapolated, mixed_ksg, neighbours
 from narrows.information.inputs import centred_ranks, normal_scores, scores_of_ranks, telling, untied_ranks
 from narrows.information.neighbours import TREE, kth_distances, nearer, neighbour_counts
 
@@ -198,6 +198,20 @@ def test_the_sides_may_change_places_where_rows_are_tied():
     x, y = x.round(1), y.round(1)
     for function in (ksg, ksg_extrapolated):
         assert function(y, x).value == pytest.approx(function(x, y).value, abs=1e-9)
+
+
+@pytest.mark.parametrize(("step", "said"), [(0.01, True), (0.05, True), (0.2, True), (1.0, False), (1e-4, False)])
+def test_rounding_that_makes_mixed_ksg_wrong_is_said(step, said):
+    truth = -0.5 * math.log(1 - 0.75**2)
+    x, y = (np.round(side / step) * step for side in correlated(2000, 0.75))
+    found = mixed_ksg(x, y)
+    assert found.has("ties") is said
+    assert (found.value > 1.05 * truth) is said
+
+
+@pytest.mark.parametrize("name", ["T15", "T18", "poisson", "poisson-inflated", "flipped-0.1", "rectified", "T01"])
+def test_ties_that_are_meant_are_not_called_rounding(name):
+    assert not mixed_ksg(*{**TASKS, **EXTRA_TASKS}[name].sample(2000, 0)).has("ties")
 
 
 def test_extrapolation_breaks_ties_at_random():

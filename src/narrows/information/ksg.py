@@ -64,6 +64,7 @@ NEIGHBOURS = (1, 2, 4, 8, 16)
 _JITTER = 1e-10
 _MANY = 6  # columns of a side beyond which neighbours are far and the estimate far too low
 _APART = 1e6  # standard deviations between two labels
+_STEPS, _ON_GRID = 30, 0.1  # steps of rounding within which the neighbours of a tenth of the rows make a difference
 
 
 @cites(KSG.key)
@@ -138,15 +139,17 @@ def mixed_ksg(x: Samples, y: Samples, k: int = 5) -> MIEstimate:
     """Mutual information in nats of sides that may be continuous, discrete, labels, or a mixture.
 
     A label (see `is_label`) is set so far apart that its values are never neighbours; other columns are brought to unit
-    deviation. Ties are meant: rows with k twins count those. Raises DataError for k >= n. Source: Gao et al. 2017.
+    deviation. Ties are meant: rows with k twins count those. Rounded values are not, about which there is a caution:
+    many rows are at exactly the distance of the k-th neighbour then. Raises DataError for k >= n. Source: Gao et al.
+    2017.
     """
     a, b = _side(x, "x"), _side(y, "y")
     same_rows(a, b)
     _require(k, len(a))
     n = len(a)
-    cautions = [c for c in column_cautions(x=a, y=b) if c.trouble != "ties"]
     joint = np.concatenate([a, b], axis=1)
     reach = kth_distances(joint, [k])[:, 0]
+    cautions = [*(c for c in column_cautions(x=a, y=b) if c.trouble != "ties"), *_on_a_grid(joint, reach)]
     twins = reach == 0
     k_i = np.full(n, k)
     if twins.any():
@@ -176,6 +179,24 @@ def _inside(side: Real, reach: Real, twins: NDArray[np.bool_]) -> Counts:
     if twins.any():
         counts[twins] = _same(side)[twins]
     return counts
+
+
+def _on_a_grid(joint: Real, reach: Real) -> tuple[Caution, ...]:
+    """The caution that neighbours are a few steps of rounding away, where many others are at the same distance."""
+    rounded = 0
+    for column in joint.T:
+        values, counts = np.unique(column, return_counts=True)
+        # One value may be shared by many rows without a grid, such as 0 in a rectified column.
+        if counts[counts > 1].sum() - counts.max() > _ON_GRID * len(column):
+            step = float(np.quantile(np.diff(values), 0.1))
+            rounded += int(((reach > 0.99 * step) & (reach < _STEPS * step)).mean() > _ON_GRID)
+    if not rounded:
+        return ()
+    text = (
+        f"{rounded} of {joint.shape[1]} columns are rounded to steps about as wide as neighbours are far away, which "
+        "makes the estimate too high; method='auto' breaks such ties"
+    )
+    return (Caution("ties", text),)
 
 
 def _same(side: Real) -> Counts:
