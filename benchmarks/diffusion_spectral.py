@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dse_dsmi import diffusion_spectral_entropy as peer_entropy
-from dse_dsmi import diffusion_spectral_mutual_information as peer_information
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 from threadpoolctl import threadpool_info
@@ -25,6 +23,12 @@ from threadpoolctl import threadpool_info
 from narrows.core.files import write_json
 from narrows.core.record import environment
 from narrows.information import diffusion_spectral_entropy, diffusion_spectral_information, suggest_sigma
+
+try:
+    from dse_dsmi import diffusion_spectral_entropy as peer_entropy
+    from dse_dsmi import diffusion_spectral_mutual_information as peer_information
+except ImportError:
+    raise SystemExit("the peer is missing: pip install --no-deps dse-dsmi (for non-commercial use only)") from None
 
 N, TURNS = 5000, 3
 Times = tuple[float, float]  # by the clock, of the processor
