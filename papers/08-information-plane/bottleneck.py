@@ -100,12 +100,12 @@ def equations(of: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def beside_the_curve(nets: Trained, own: int, x: Tensor) -> dict[str, Any]:
-    """One network: the way of each layer through the plane in 30 bins, and where the layers end in every look."""
+    """One network: the path of each layer through the plane in 30 bins, and where the layers end in every look."""
     marks = len(nets.recipe.kept)
-    ways = [[place(states(t, "30 bins")) for t in nets.layers(own, mark, x)] for mark in range(marks)]
+    by_mark = [[place(states(t, "30 bins")) for t in nets.layers(own, mark, x)] for mark in range(marks)]
     last = nets.layers(own, -1, x)
     paths = {
-        name: {f"layer {i + 1}": _text(mark[i][j] for mark in ways) for i in range(len(last))}
+        name: {f"layer {i + 1}": _text(mark[i][j] for mark in by_mark) for i in range(len(last))}
         for j, name in enumerate(("I(X;T)", "I(T;Y)"))
     }
     return {"paths": paths, "ends": {look: _ends(last, look) for look in LOOKS}}

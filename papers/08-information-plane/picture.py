@@ -56,7 +56,7 @@ def _by_epoch(figure: Any, record: Mapping[str, Any]) -> None:
 
 
 def _beside_the_curve(figure: Any, record: Mapping[str, Any]) -> None:
-    """The tanh networks on noisy labels: their ways through the plane, and how far the layers end from the curve."""
+    """The tanh networks on noisy labels: their paths through the plane, and how far the layers end from the curve."""
     plane, excess, equations = figure.subplots(1, 3)
     runs = _runs(record, "noisy", "tanh")
     curve = record["figures"]["bottleneck curve"]
@@ -70,7 +70,7 @@ def _beside_the_curve(figure: Any, record: Mapping[str, Any]) -> None:
             plane.plot(kept, told, color=color, lw=0.5, alpha=0.4)
             plane.plot(kept[-1], told[-1], "o", ms=3.5, color=color, label=name if run is runs[0] else None)
     plane.set(xlabel="I(X;T), bits", ylabel="I(T;Y), bits")
-    plane.set_title("noisy labels, 30 bins: way and end", fontsize=9, loc="left")
+    plane.set_title("noisy labels, 30 bins: path and end", fontsize=9, loc="left")
     plane.legend(fontsize=6.5, frameon=False, loc="lower right")
     places = np.arange(len(layers)) + 1
     for color, look in zip(PALETTE, ("10 bins", "30 bins", "100 bins", "no bins"), strict=False):
