@@ -1,6 +1,7 @@
 """The bottleneck curve: closed forms, the 64 classes of the 12-bit task, determined labels, and descent."""
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.special import xlogy
 from narrows.core.cite import references
 from narrows.core.errors import DataError
 from narrows.data import icosahedron_invariants, icosahedron_noisy_task, icosahedron_task
-from narrows.information import ib_curve, squared_ib_curve
+from narrows.information import IBCurve, ib_curve, squared_ib_curve
 from narrows.information.ib_curve import Law, bottleneck_step, squared_step
 
 BITS = 1 / math.log(2)
@@ -179,6 +180,13 @@ def test_bounds_and_the_shape_of_the_curve():
 
 
 def test_a_point_below_the_hull_is_no_corner():
+    x, y = np.array([3.0, 1, 2, 4, 0]), np.array([0.9, 0.5, 0.6, 0.9, 0])
+    found = IBCurve(x, x, y, np.empty((5, 1, 1)), np.ones(5, dtype=bool), 1.0)
+    assert np.array(found.hull()).T.tolist() == [[0, 0], [1, 0.5], [3, 0.9]]
+    assert found.most([[0.5, 2], [3, 9]]) == pytest.approx(np.array([[0.25, 0.7], [0.9, 0.9]]), abs=1e-12)
+
+
+def test_fewer_states_reach_less():
     found = ib_curve(random_law(6, 3), [100, 3, 2], states=2)
     best = ib_curve(random_law(6, 3), np.geomspace(1, 100, 20))
     assert (found.i_ty <= best.most(found.i_xt) + 1e-3).all()
@@ -210,7 +218,13 @@ def test_the_squared_objective_never_rises_either(gamma):
     for _ in range(100):
         encoders, value = squared_step(encoders, law, np.full(3, gamma))
         values.append(value)
-    assert (np.diff(values, axis=0) <= 0).all()
+    assert (np.diff(values, axis=0) < 1e-14).all()
+
+
+def test_what_has_not_come_to_rest_is_said(monkeypatch):
+    monkeypatch.setattr(import_module("narrows.information.ib_curve"), "STEPS", 30)
+    found = ib_curve(channel(0.1), [1.57, 20])  # the first is just above the threshold of 1.5625
+    assert found.converged.tolist() == [False, True]
 
 
 def test_names_do_not_matter():

@@ -139,8 +139,9 @@ def squared_ib_curve(
 ) -> IBCurve:
     """The encoders of `states` values that maximise I(T;Y) - gamma I(X;T)^2, in nats, for each of `gammas` (b,).
 
-    Other than `ib_curve`, which says the rest, it finds every part of the curve, also where labels are determined.
-    Source: Kolchinsky, Tracey and Van Kuyk 2019.
+    Other than `ib_curve`, which says the rest, it finds every part of the curve, also where labels are determined; it
+    takes thousands of steps where the curve is all but straight. The default has one state more, which a point between
+    two corners may need. Source: Kolchinsky, Tracey and Van Kuyk 2019.
     """
     return _curve(p_xy, _weights(gammas, "gammas"), True, states, starts, seed)
 
@@ -174,13 +175,12 @@ def squared_step(encoders: Real, law: Law, gammas: Real) -> tuple[Real, Real]:
         if not (worse := after > before).any():
             break
         length = np.where(worse, length / 2, length)
-    stay = after > before
-    return np.where(stay[..., None, None], encoders, found), np.where(stay, before, after)
+    return found, after
 
 
 def _curve(p_xy: ArrayLike, weights: Real, squared: bool, states: int | None, starts: int, seed: int) -> IBCurve:
     law, row_of, missing = _law(p_xy)
-    count = len(law.p_x) if states is None else states
+    count = len(law.p_x) + squared if states is None else states
     if count < 1 or starts < 1:
         raise DataError(f"states and starts must be at least 1, got {count} and {starts}")
     step = squared_step if squared else bottleneck_step
