@@ -1,4 +1,4 @@
-"""The information plane of small networks on the 12-bit task: tanh against ReLU, and one layer in many bins.
+"""The information plane of small networks on the 12-bit task: tanh against ReLU, in many bins, and beside the curve.
 
 A cell is {part, activation, seed, epochs, together}: `together` networks, of the seeds 0, 1, ..., are trained side by
 side by the first of them and measured one by one.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bottleneck import answers, beside_the_curve, figures_of, noisy_task, the_curve
 from networks import Recipe, Trained, log_spaced, trained
 from picture import finish
 from torch import Tensor
@@ -37,7 +38,8 @@ SCALES = {"smoke": (20, 1, 4), "default": (3000, 5, 28), "full": (8000, 50, 100)
 def cells(mode: Mode) -> Sequence[Cell]:
     epochs, seeds, _ = SCALES[mode]
     task = [_cell("task", name, seed, epochs, seeds) for seed in range(seeds) for name in ("tanh", "relu")]
-    return task + [_cell("digits", "tanh", seed, max(20, epochs // 20), min(seeds, 3)) for seed in range(min(seeds, 3))]
+    digits = [_cell("digits", "tanh", seed, max(20, epochs // 20), min(seeds, 3)) for seed in range(min(seeds, 3))]
+    return task + digits + [_cell("noisy", "tanh", seed, epochs, seeds) for seed in range(seeds)]
 
 
 def _cell(part: str, activation: str, seed: int, epochs: int, together: int) -> Cell:
@@ -46,21 +48,26 @@ def _cell(part: str, activation: str, seed: int, epochs: int, together: int) -> 
 
 def measure(cell: Cell, work: Path) -> Mapping[str, Any]:
     """All layers of one network at its kept epochs, in bits."""
-    x, y = _task() if cell["part"] == "task" else _digits()
+    part = cell["part"]
+    x, y = {"task": _task, "digits": _digits, "noisy": noisy_task}[part]()
     marks = {epochs: count for epochs, _, count in SCALES.values()}.get(cell["epochs"], 8)
     recipe = Recipe(
-        WIDTHS if cell["part"] == "task" else DIGITS,
+        DIGITS if part == "digits" else WIDTHS,
         cell["activation"],
         cell["epochs"],
-        512 if cell["part"] == "task" else 64,
+        64 if part == "digits" else 512,
         log_spaced(cell["epochs"], marks),
     )
     seeds = range(cell["together"])
-    nets = trained(recipe, seeds, [0.0] * len(seeds), x, y, work)
+    folder = work / "noisy" if part == "noisy" else work  # the name of the file does not tell the labels
+    folder.mkdir(exist_ok=True)
+    nets = trained(recipe, seeds, [0.0] * len(seeds), x, y, folder)
     own = cell["seed"]
     accuracy = {"train accuracy": float(nets.train_accuracy[own]), "test accuracy": float(nets.test_accuracy[own])}
-    if cell["part"] == "digits":
+    if part == "digits":
         return accuracy | _wide(nets, own, x, y)
+    if part == "noisy":
+        return accuracy | {"epochs": list(recipe.kept)} | beside_the_curve(nets, own, x)
     layers = [nets.layers(own, mark, x) for mark in range(len(recipe.kept))]
     epochs = {"epochs": list(recipe.kept), "noise epochs": list(recipe.kept[::-1][::STRIDE][::-1])}
     diffuse = (nets.diffusion[:, own] > nets.drift[:, own]).tolist()  # (kept, layers)
@@ -152,7 +159,10 @@ def _digits() -> tuple[Tensor, Tensor]:
 
 
 def figures(results: Sequence[CellResult]) -> dict[str, Any]:
-    """Per activation: how far I(X;T) falls from its peak in each measure, and what the figure hangs on."""
+    """Per activation: how far I(X;T) falls from its peak in each measure, and what the figure hangs on.
+
+    And, in names that begin with "noisy tanh", where the layers trained on noisy labels lie beside the curve.
+    """
     found: dict[str, list[float]] = {}
     for result in results:
         name, values = result.cell["activation"], result.result
@@ -160,10 +170,11 @@ def figures(results: Sequence[CellResult]) -> dict[str, Any]:
             for key, value in values.items():
                 found.setdefault(key if key.startswith("digits") else f"digits {key}", []).append(value)
             continue
-        own = _own_figures(values)
-        for key, value in own.items():
-            found.setdefault(f"{name} {key}", []).append(value)
-    return found
+        noisy = result.cell["part"] == "noisy"
+        for key, value in (figures_of(values) if noisy else _own_figures(values)).items():
+            found.setdefault(f"noisy {name} {key}" if noisy else f"{name} {key}", []).append(value)
+    beside = [result.result for result in results if result.cell["part"] == "noisy"]
+    return found | {"noisy tanh beside the curve": answers(beside), "bottleneck curve": the_curve()}
 
 
 def _own_figures(values: Mapping[str, Any]) -> dict[str, float]:

@@ -48,6 +48,7 @@ from narrows.information.generalization_bound import (
     parameter_bound,
 )
 from narrows.information.hsic import batched_hsic, hsic
+from narrows.information.ib_curve import IBCurve, ib_curve, squared_ib_curve
 from narrows.information.kde import Bounds, kde, kde_entropy, mixture_entropy, mixture_information, noise_variance
 from narrows.information.kozachenko_leonenko import kozachenko_leonenko, neighbour_weights
 from narrows.information.ksg import ksg, ksg_extrapolated, mixed_ksg
@@ -101,6 +102,7 @@ __all__ = [
     "FixedBins",
     "GaussianNoise",
     "GeneralizationBound",
+    "IBCurve",
     "InformationPlane",
     "KernelNoise",
     "LayerInformation",
@@ -147,6 +149,7 @@ __all__ = [
     "generalization_bound",
     "head_importance",
     "hsic",
+    "ib_curve",
     "infonce",
     "infonce_bound",
     "js_objective",
@@ -193,6 +196,7 @@ __all__ = [
     "smile",
     "smile_objective",
     "spectral_clusters",
+    "squared_ib_curve",
     "suggest_sigma",
     "suggest_t",
     "track",
