@@ -34,6 +34,7 @@ from narrows.information.diffusion_spectral import (
     suggest_sigma,
     suggest_t,
 )
+from narrows.information.diffusion_variants import matrix_entry_entropy, neighbour_graph_entropy
 from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.elliptical import elliptical
 from narrows.information.encoder_mi import encoder_mi, feature_mi, noise_levels
@@ -164,6 +165,7 @@ __all__ = [
     "lipschitz_penalty",
     "loss_factor",
     "lossy",
+    "matrix_entry_entropy",
     "median_distance",
     "mine",
     "mine_objective",
@@ -174,6 +176,7 @@ __all__ = [
     "mmcr_loss",
     "mutual_information",
     "named",
+    "neighbour_graph_entropy",
     "neighbour_weights",
     "noise_levels",
     "noise_variance",
