@@ -39,7 +39,15 @@ from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.elliptical import elliptical
 from narrows.information.encoder_mi import encoder_mi, feature_mi, noise_levels
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
-from narrows.information.feature_complexity import FeatureComplexity, feature_complexity, head_importance, learned_at
+from narrows.information.feature_complexity import (
+    FeatureComplexity,
+    FeatureFlow,
+    feature_complexity,
+    feature_flow,
+    feature_sensitivity,
+    head_importance,
+    learned_at,
+)
 from narrows.information.gaussian import gaussian
 from narrows.information.generalization_bound import (
     GeneralizationBound,
@@ -100,6 +108,7 @@ __all__ = [
     "DSELoss",
     "Estimate",
     "FeatureComplexity",
+    "FeatureFlow",
     "FixedBins",
     "GaussianNoise",
     "GeneralizationBound",
@@ -144,7 +153,9 @@ __all__ = [
     "entropy",
     "evaluate",
     "feature_complexity",
+    "feature_flow",
     "feature_mi",
+    "feature_sensitivity",
     "gaussian",
     "generalization_bound",
     "head_importance",
