@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ORDER = ("pixels", "random network", "InfoNCE", "MMCR, 2 views", "MMCR, 4 views", "MMCR, 8 views")
-COLOURS = ("#7f7f7f", "#CC79A7", "#D55E00", "#56B4E9", "#0072B2", "#003f66")
+ORDER = ("pixels", "random network", "Barlow Twins", "InfoNCE", "MMCR, 2 views", "MMCR, 4 views", "MMCR, 8 views")
+COLOURS = ("#7f7f7f", "#CC79A7", "#E69F00", "#D55E00", "#56B4E9", "#0072B2", "#003f66")
 PANELS = {
     "5 labels": "Accuracy, 5 labels a class",
     "20 labels": "Accuracy, 20 labels a class",
@@ -19,7 +19,7 @@ def finish(record: Mapping[str, Any], folder: Path) -> None:
     """Write figure.png into `folder`: every method's probe accuracies and class geometry, each seed a dot."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, 3, sharey=True), PANELS.items(), strict=True):
         for height, (method, colour) in enumerate(zip(ORDER, COLOURS, strict=True)):
             shown = record["figures"][f"{method}, {key}"]

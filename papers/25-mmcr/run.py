@@ -25,8 +25,16 @@ from narrows.core.statistics import paired_runs
 from narrows.information import MMCRLoss, mmcr_capacity
 
 SEEDS = (0, 1, 2)
-METHODS = (("pixels", 0), ("random network", 0), ("MMCR", 8), ("InfoNCE", 2), ("MMCR", 4), ("MMCR", 2))
-TRAIN, ENCODED, RATE, TEMPERATURE = 1200, 512, 1e-3, 0.2
+METHODS = (
+    ("pixels", 0),
+    ("random network", 0),
+    ("MMCR", 8),
+    ("InfoNCE", 2),
+    ("MMCR", 4),
+    ("MMCR", 2),
+    ("Barlow Twins", 2),
+)
+TRAIN, ENCODED, RATE, TEMPERATURE, REDUNDANCY = 1200, 512, 1e-3, 0.2, 5e-3
 LABELS, DRAWS = (5, 20), 20
 
 
@@ -78,7 +86,7 @@ def train(encoder: nn.Module, images: Tensor, cell: Cell) -> float | None:
     for _ in range(cell["steps"]):
         chosen = torch.randperm(len(images), generator=dice)[: ENCODED // views]
         z = network(augmented(images[chosen].repeat_interleave(views, dim=0), dice))
-        loss = mmcr(z) if cell["method"] == "MMCR" else info_nce(z)
+        loss = {"MMCR": mmcr, "InfoNCE": info_nce, "Barlow Twins": barlow_twins}[cell["method"]](z)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -92,6 +100,17 @@ def info_nce(z: Tensor) -> Tensor:
     z = F.normalize(z, dim=1)
     scores = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
     return F.cross_entropy(scores, torch.arange(len(z)) ^ 1)
+
+
+def barlow_twins(z: Tensor) -> Tensor:
+    """Correlations of columns between two views (rows 2i and 2i + 1): 1 of each with itself, 0 with any other.
+
+    Zbontar, Jing, Misra, LeCun and Deny (2021), with their weight of the second part.
+    """
+    a, b = ((side - side.mean(dim=0)) / side.std(dim=0, correction=0) for side in (z[::2], z[1::2]))
+    squares = (a.T @ b / len(a) - torch.eye(z.shape[1])) ** 2
+    own = squares.trace()
+    return own + REDUNDANCY * (squares.sum() - own)
 
 
 def augmented(images: Tensor, dice: torch.Generator) -> Tensor:
@@ -141,7 +160,7 @@ def figures(results: Sequence[CellResult]) -> dict[str, Any]:
         own = [r.result for r in results if name_of(r.cell) == method]
         for key in own[0]:
             found[f"{method}, {key}"] = [result[key] for result in own]
-    for other in ("pixels", "random network", "InfoNCE", "MMCR, 4 views", "MMCR, 2 views"):
+    for other in ("pixels", "random network", "InfoNCE", "Barlow Twins", "MMCR, 4 views", "MMCR, 2 views"):
         for count in LABELS:
             pair = [found[f"{name}, {count} labels"] for name in ("MMCR, 8 views", other)]
             gaps = [a - b for a, b in zip(*pair, strict=True)]
