@@ -45,6 +45,7 @@ CHECKPOINTS = (0, 1, 2, 4, 8, 16, 32, 60)
 TRAIN = 1200
 WIDTHS = (64, 96, 96, 96, 96, 64)
 NOISE = 0.1  # of pixels between 0 and 1
+KEPT, DRAWS = 4, 10  # one in four numbers of the last layer, drawn ten times
 LIVELY = 0.05  # a neuron below this deviation is as good as dead
 
 
@@ -77,6 +78,7 @@ def _sentences(cell: Cell, work: Path) -> dict[str, Any]:
     kept = np.isfinite(found.k)
     k, variance = found.k[kept], z[test][:, kept].var(axis=0)
     flow, of_flow = _flow(cell, states, z[:, kept], test)
+    spare = _redundancy(cell, layers[LAYERS[-1]], z[:, kept], test)
     return _described(k, found.r2[:, kept]) | {
         "features": int(kept.sum()),
         "clipped": found.clipped,
@@ -85,7 +87,7 @@ def _sentences(cell: Cell, work: Path) -> dict[str, Any]:
         "K": k.tolist(),
         "importance": importance[kept].tolist(),
         "flow": flow,
-        "spearman": _correlations(k, variance, {"importance": importance[kept], **of_flow}, cell),
+        "spearman": _correlations(k, variance, {"importance": importance[kept], "redundancy": spare, **of_flow}, cell),
     }
 
 
@@ -111,6 +113,18 @@ def _flow(
         "branch's share of R2": (r2[:, 1] / r2.sum(axis=1).clip(1e-12)).mean(axis=0),
     }
     return by_block | {f"{name} by feature": value.tolist() for name, value in of_features.items()}, of_features
+
+
+def _redundancy(cell: Cell, last: Real, z: Real, test: NDArray[np.bool_], own: NDArray[np.intp] | None = None) -> Real:
+    """Mean held-out R^2 of each feature from random parts of the last layer; `own` neurons of features are left out."""
+    dice = np.random.default_rng(derive(cell["seed"], "redundancy"))
+    parts = [dice.permutation(last.shape[1])[: last.shape[1] // KEPT] for _ in range(DRAWS)]
+
+    def read(features: Real, without: int = -1) -> Real:
+        rest = [last[:, part[part != without]] for part in parts]
+        return feature_complexity(rest, features, test=test, resamples=1).r2.mean(axis=0)
+
+    return read(z) if own is None else np.concatenate([read(z[:, i], j) for i, j in enumerate(own)])
 
 
 def _encoded(rows: int, seed: int, work: Path) -> tuple[dict[str, Real], Real]:
@@ -177,6 +191,7 @@ def _digits(cell: Cell) -> dict[str, Any]:
     k = whole[-1].k
     time = learned_at(np.stack([found.r2[-1] for found in whole]), times)
     importance = head_importance(z[test], net[-1].weight.detach()[:, torch.from_numpy(lively)])
+    spare = _redundancy(cell, last, z, test, np.flatnonzero(lively))
     kept = np.isfinite(k) & np.isfinite(time)
     most = importance >= np.quantile(importance[kept], 2 / 3)
     moved = feature_sensitivity(net[:-1], x[test], NOISE, seed=cell["seed"])[lively]
@@ -199,7 +214,12 @@ def _digits(cell: Cell) -> dict[str, Any]:
         "spearman": _correlations(
             k[kept],
             z[test][:, kept].var(axis=0),
-            {"importance": importance[kept], "learning time": time[kept], "sensitivity to noise": moved[kept]},
+            {
+                "importance": importance[kept],
+                "learning time": time[kept],
+                "sensitivity to noise": moved[kept],
+                "redundancy": spare[kept],
+            },
             cell,
         ),
     }

@@ -24,7 +24,7 @@ CORRELATIONS = (
     "variance",
     *(
         f"{name}{held}"
-        for name in ("importance", "learning time", "sensitivity to noise", *FLOW)
+        for name in ("importance", "learning time", "sensitivity to noise", "redundancy", *FLOW)
         for held in ("", ", variance held")
     ),
 )
@@ -152,7 +152,7 @@ def verdict(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 EXPERIMENT = Experiment(
-    __file__, revision="2", cells=cells, measure=measure, figures=figures, verdict=verdict, finish=finish
+    __file__, revision="3", cells=cells, measure=measure, figures=figures, verdict=verdict, finish=finish
 )
 
 if __name__ == "__main__":
