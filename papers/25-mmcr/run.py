@@ -6,6 +6,7 @@ A cell is {method, views, seed, steps}. All networks encode the same number of i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,18 @@ from narrows.core.statistics import paired_runs
 from narrows.information import MMCRLoss, mmcr_capacity
 
 SEEDS = (0, 1, 2)
-METHODS = (("pixels", 0), ("random network", 0), ("MMCR", 8), ("InfoNCE", 2), ("MMCR", 4), ("MMCR", 2))
+METHODS = (
+    ("pixels", 0),
+    ("random network", 0),
+    ("MMCR", 8),
+    ("InfoNCE", 2),
+    ("MMCR", 4),
+    ("MMCR", 2),
+    ("Barlow Twins", 2),
+    ("Barlow Twins, balanced", 2),
+)
 TRAIN, ENCODED, RATE, TEMPERATURE = 1200, 512, 1e-3, 0.2
+REDUNDANCY = 5e-3  # published for 8,192 columns; with 32 it leaves the second part of the loss next to nothing
 LABELS, DRAWS = (5, 20), 20
 
 
@@ -74,11 +85,17 @@ def train(encoder: nn.Module, images: Tensor, cell: Cell) -> float | None:
     network = nn.Sequential(encoder, nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32))
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     mmcr = MMCRLoss(views)
+    losses = {
+        "MMCR": mmcr,
+        "InfoNCE": info_nce,
+        "Barlow Twins": partial(barlow_twins, weight=REDUNDANCY),
+        "Barlow Twins, balanced": partial(barlow_twins, weight=REDUNDANCY * 8192 / 32),
+    }
     shares = []
     for _ in range(cell["steps"]):
         chosen = torch.randperm(len(images), generator=dice)[: ENCODED // views]
         z = network(augmented(images[chosen].repeat_interleave(views, dim=0), dice))
-        loss = mmcr(z) if cell["method"] == "MMCR" else info_nce(z)
+        loss = losses[cell["method"]](z)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -92,6 +109,17 @@ def info_nce(z: Tensor) -> Tensor:
     z = F.normalize(z, dim=1)
     scores = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
     return F.cross_entropy(scores, torch.arange(len(z)) ^ 1)
+
+
+def barlow_twins(z: Tensor, weight: float) -> Tensor:
+    """Correlations of columns between two views (rows 2i and 2i + 1): 1 of each with itself, 0 with any other.
+
+    Zbontar, Jing, Misra, LeCun and Deny (2021); `weight` is that of the second part.
+    """
+    a, b = ((side - side.mean(dim=0)) / side.std(dim=0, correction=0) for side in (z[::2], z[1::2]))
+    squares = (a.T @ b / len(a) - torch.eye(z.shape[1])) ** 2
+    own = squares.trace()
+    return own + weight * (squares.sum() - own)
 
 
 def augmented(images: Tensor, dice: torch.Generator) -> Tensor:
@@ -141,7 +169,8 @@ def figures(results: Sequence[CellResult]) -> dict[str, Any]:
         own = [r.result for r in results if name_of(r.cell) == method]
         for key in own[0]:
             found[f"{method}, {key}"] = [result[key] for result in own]
-    for other in ("pixels", "random network", "InfoNCE", "MMCR, 4 views", "MMCR, 2 views"):
+    others = dict.fromkeys(name_of(r.cell) for r in results if name_of(r.cell) != "MMCR, 8 views")
+    for other in others:
         for count in LABELS:
             pair = [found[f"{name}, {count} labels"] for name in ("MMCR, 8 views", other)]
             gaps = [a - b for a, b in zip(*pair, strict=True)]

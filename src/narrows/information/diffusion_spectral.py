@@ -84,10 +84,10 @@ def diffusion_spectral_entropy(
     _require(t, normalization, tolerance, max_n)
     same_rows(rows, rows)
     n = len(rows)
-    cautions = _columns(rows)
+    cautions = row_cautions(rows)
     rows, fewer = _thinned(rows, max_n, seed)
     middle = median_distance(rows, seed)
-    width = _bandwidth(sigma, middle)
+    width = bandwidth(sigma, middle)
     found = _spectrum(rows, width, t, normalization, tolerance)
     value, bound = _entropy(found, t)
     return Estimate(
@@ -139,11 +139,11 @@ def diffusion_spectral_information(
     n = len(rows)
     dims = 1 if np.ndim(y) == 1 else np.shape(y)[1]
     classes, how = _classes(y, dims, bins, seed)
-    cautions = _columns(rows)
+    cautions = row_cautions(rows)
     kept, fewer = _thinned(np.concatenate([rows, classes[:, None]], axis=1), max_n, seed)
     rows, classes = np.ascontiguousarray(kept[:, :-1]), kept[:, -1].astype(np.int64)
     middle = median_distance(rows, seed)
-    width = _bandwidth(sigma, middle)
+    width = bandwidth(sigma, middle)
 
     def entropies(parts: Sequence[Real]) -> tuple[float, float]:
         both = [_entropy(_spectrum(part, width, t, normalization, tolerance), t) for part in parts]
@@ -228,7 +228,7 @@ def median_distance(x: Samples, seed: int = 0) -> float:
 
 def suggest_sigma(x: Samples, seed: int = 0) -> float:
     """Half the median distance of two rows: a bandwidth at which S is neither 0 nor ln n for most data."""
-    return _bandwidth("median", median_distance(x, seed))
+    return bandwidth("median", median_distance(x, seed))
 
 
 @cites(DSE.key)
@@ -330,22 +330,27 @@ def _thinned(rows: Real, most: int, seed: int) -> tuple[Real, tuple[Caution, ...
     return rows[np.sort(chosen)], (Caution("resolution", text),)
 
 
-def _columns(rows: Real) -> tuple[Caution, ...]:
+def row_cautions(rows: Real) -> tuple[Caution, ...]:
     """Cautions that matter to distances between rows: tied and repeated ones do not."""
     return tuple(c for c in column_cautions(x=rows) if c.trouble == "heavy tails")
 
 
 def _ends(value: float, most: float, sigma: float, middle: float) -> tuple[Caution, ...]:
-    """The caution that sigma is so small that every row is alone, or so large that all are one."""
-    if most == 0 or _LOW * most <= value <= _HIGH * most:
+    return extreme(value / most, sigma, middle) if most > 0 else ()
+
+
+def extreme(apart: float, sigma: float, middle: float) -> tuple[Caution, ...]:
+    """The caution that sigma is so small that every row is alone (`apart` near 1), or so large that all are one (0)."""
+    if _LOW <= apart <= _HIGH:
         return ()
-    state = "every row is alone" if value > most / 2 else "all rows are nearly one"
+    state = "every row is alone" if apart > _HIGH else "all rows are nearly one"
     advice = f"; half the median distance is {middle / 2:.3g}" if middle > 0 else "; most rows are the same"
-    text = f"at sigma {sigma:.3g} {state} ({value:.3g} of at most {most:.3g} nats){advice}"
+    text = f"at sigma {sigma:.3g} {state} ({100 * apart:.3g} of 100){advice}"
     return (Caution("saturated", text),)
 
 
-def _bandwidth(sigma: Sigma, middle: float) -> float:
+def bandwidth(sigma: Sigma, middle: float) -> float:
+    """`sigma` as a number, where `middle` is the median distance."""
     if sigma == "median":
         if middle == 0:
             raise DataError("sigma='median' needs distances: more than half of the pairs of rows are the same")

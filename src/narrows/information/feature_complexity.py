@@ -13,16 +13,18 @@ features of one list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
-from narrows.core.seeds import derive
+from narrows.core.seeds import derive, generator
 from narrows.information.estimate import Caution
+from narrows.information.hsic import ALIGNMENT
 from narrows.information.inputs import Real, Samples, columns
 from narrows.information.ridge_probe import ALPHAS, RidgeProbe
 from narrows.information.v_information import USABLE
@@ -67,6 +69,29 @@ class FeatureComplexity:
     def nats(self) -> Real:
         """V-information in nats of predictors that fit their variance too: -ln(1 - R^2) / 2, shape (L, F)."""
         return np.asarray(-0.5 * np.log1p(-self.r2.clip(0.0, 1 - 1e-12)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FeatureFlow:
+    """How alike F features are to what residual blocks keep and to what they add, in B blocks.
+
+    `stream` and `branch`: linear CKA with the block's input and with what it adds to it, in [0, 1], shape (B, F); 0
+    where that side never changes, NaN for a feature that never changes.
+    """
+
+    blocks: tuple[str, ...]
+    stream: Real
+    branch: Real
+
+    @property
+    def share(self) -> Real:
+        """The branch's part of both, shape (B, F): 1 for a feature that the block builds, NaN for one in neither.
+
+        CKA falls with the number of directions of a side, for all features alike: compare shares of features in one
+        block, not of blocks.
+        """
+        both = self.stream + self.branch
+        return np.where(both > 0, self.branch / np.where(both > 0, both, 1.0), np.nan)
 
 
 @cites(COMPLEXITY.key, USABLE.key)
@@ -148,6 +173,72 @@ def learned_at(r2: ArrayLike, times: ArrayLike, share: float = 0.8) -> Real:
         raise DataError(f"r2 of the shape (times, features) needs as many rising times, got {seen.shape}, {when}")
     first = when[(seen >= share * seen[-1]).argmax(axis=0)]
     return np.where(seen[-1] > 0, first, np.nan)
+
+
+@cites(COMPLEXITY.key, ALIGNMENT.key)
+def feature_flow(blocks: Mapping[str, tuple[Samples, Samples]], features: Samples) -> FeatureFlow:
+    """Where `features` (n,) or (n, F) flow: past each residual block, or through it.
+
+    `blocks`: the input u (n, d) of a block and what it adds, r (n, e), where the block answers u + r, by name. Linear
+    CKA of one feature z with x is |x^T z|^2 / (|x^T x|_F |z|^2) of the centred sides: unlike R^2 it asks not only
+    whether z can be read from x, but also how much of x's variance it has. (R^2 of both sides is `feature_complexity`
+    with them as layers.) Raises DataError for sides of different lengths, NaN and infinity. Source: Fel et al. 2024.
+    """
+    if not blocks:
+        raise DataError("there are no blocks")
+    z = columns(features, "features")
+    centred = z - z.mean(axis=0)
+    found = np.empty((2, len(blocks), z.shape[1]))
+    for i, (name, sides) in enumerate(blocks.items()):
+        for j, (what, side) in enumerate(zip(("input", "branch"), sides, strict=True)):
+            x = columns(side, f"the {what} of block {name!r}")
+            if len(x) != len(z):
+                raise DataError(f"the {what} of block {name!r} has {len(x)} rows and the features have {len(z)}")
+            found[j, i] = _alike(x, centred)
+    found[:, :, np.ptp(z, axis=0) == 0] = np.nan
+    return FeatureFlow(tuple(blocks), *found)
+
+
+@cites(COMPLEXITY.key)
+def feature_sensitivity(
+    features: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    noise: float,
+    *,
+    draws: int = 10,
+    seed: int = 0,
+) -> Real:
+    """How far normal noise in the input moves each feature: the mean over rows of its variance, shape (F,).
+
+    `features` takes inputs (n, ...) to (n, F); `noise` is the standard deviation added to every number of x, the same
+    in units of x for all. The variance is divided by that of the feature over the rows without noise, NaN where that
+    is 0: a robust feature has a value near 0. Raises DataError for one row or fewer than 2 draws. Source: Fel et al.
+    2024.
+    """
+    if len(x) < 2 or draws < 2 or not 0 <= noise < np.inf:
+        raise DataError(f"at least 2 rows, 2 draws and noise of 0 or more are needed: {len(x)}, {draws}, {noise}")
+    dice = generator(seed, "feature sensitivity")
+    with torch.no_grad():
+        plain = columns(features(x), "features")
+        moved = np.stack(
+            [
+                columns(features(x + noise * torch.randn(x.shape, generator=dice).to(x)), "features")
+                for _ in range(draws)
+            ]
+        )
+    own = plain.var(axis=0)
+    return np.where(own > 0, moved.var(axis=0, ddof=1).mean(axis=0) / np.where(own > 0, own, 1.0), np.nan)
+
+
+def _alike(x: Real, z: Real) -> Real:
+    """Linear CKA of x with each column of the centred z; 0 where a side never changes."""
+    if not np.ptp(x, axis=0).any():
+        return np.zeros(z.shape[1])
+    x = x - x.mean(axis=0)
+    x /= np.abs(x).max()  # its scale cancels; without it the fourth powers could overflow
+    own = (z**2).sum(axis=0)
+    gram = x.T @ x if x.shape[1] <= len(x) else x @ x.T
+    return np.asarray(((x.T @ z) ** 2).sum(axis=0) / (np.linalg.norm(gram) * np.where(own > 0, own, 1.0)))
 
 
 def _check(inputs: Mapping[str, Real], z: Real) -> None:

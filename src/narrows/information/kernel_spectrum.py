@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.linalg import eigvalsh
 from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
@@ -67,7 +68,7 @@ class Kernel:
         """The n x n matrix."""
         n = len(self.points)
         found = self.points.new_empty(n, n)
-        for part in self._parts():
+        for part in self.parts():
             found[part] = self.block(part, slice(None))
         return found
 
@@ -76,9 +77,9 @@ class Kernel:
         n = len(self.points)
         factor = None if n <= SMALL else self._factor(enough)
         if factor is None:
-            return Spectrum(torch.linalg.eigvalsh(self.whole()).clamp_(min=0), 0.0, n)
+            return Spectrum(eigenvalues(self.whole()).clamp_(min=0), 0.0, n)
         columns, missing = factor
-        return Spectrum(torch.linalg.eigvalsh(columns.T @ columns).clamp_(min=0), missing, n)
+        return Spectrum(eigenvalues(columns.T @ columns).clamp_(min=0), missing, n)
 
     def _factor(self, enough: Callable[[float, float], bool]) -> tuple[Tensor, float] | None:
         """L (n, r) and the trace of M - L L'; None where r would be more than half of n."""
@@ -110,12 +111,19 @@ class Kernel:
         return factor[:, :r], missing
 
     def _row_sums(self) -> Tensor:
-        return torch.cat([self.block(part, slice(None)).sum(dim=1) for part in self._parts()])
+        return torch.cat([self.block(part, slice(None)).sum(dim=1) for part in self.parts()])
 
-    def _parts(self) -> list[slice]:
+    def parts(self) -> list[slice]:
+        """Ranges of rows whose entries are few enough to be held at once."""
         n = len(self.points)
         rows = max(1, _BLOCK // n)
         return [slice(start, start + rows) for start in range(0, n, rows)]
+
+
+def eigenvalues(matrix: Tensor) -> Tensor:
+    """The eigenvalues of a symmetric float64 matrix, which is overwritten. No gradient."""
+    # SciPy's LAPACK is the faster one on most processors, and takes a matrix in place if it lies column by column.
+    return torch.from_numpy(eigvalsh(matrix.numpy().T, overwrite_a=True, check_finite=False, driver="evd"))
 
 
 def _pivots(core: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from narrows.information.auto import auto
 from narrows.information.binning import adaptive_binned, binned, binned_entropy, quantile_binned
 from narrows.information.cauchy_schwarz import cs_qmi
 from narrows.information.diffusion_spectral import diffusion_spectral_entropy, diffusion_spectral_information
+from narrows.information.diffusion_variants import matrix_entry_entropy, neighbour_graph_entropy
 from narrows.information.discrete import discrete, discrete_entropy
 from narrows.information.elliptical import elliptical
 from narrows.information.estimate import Estimate, MIEstimate
@@ -78,6 +79,8 @@ ENTROPY: Mapping[str, Method] = {
     "discrete_entropy": Method(discrete_entropy, takes="codes"),
     "kde_entropy": Method(kde_entropy),
     "kozachenko_leonenko": Method(kozachenko_leonenko),
+    "matrix_entry_entropy": Method(matrix_entry_entropy),
+    "neighbour_graph_entropy": Method(neighbour_graph_entropy, exact=False),
     "renyi_entropy": Method(renyi_entropy, takes="any"),
 }
 DEPENDENCE: Mapping[str, Method] = {

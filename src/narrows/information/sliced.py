@@ -50,14 +50,12 @@ def sliced(x: Samples, y: Samples, *, by: By = "ksg", slices: int = 64, k: int =
     """
     a, b = pair(x, y, least=4)
     refuse_labels("sliced", x=x, y=y)
-    if slices < 4 or slices % 2:
-        raise DataError(f"slices must be an even number from 4 on, got {slices}")
     if by not in ("ksg", "gaussian"):
         raise DataError(f"slices are measured by 'ksg' or 'gaussian', got {by!r}")
     if by == "ksg" and not 1 <= k < len(a):
         raise DataError(f"k must lie between 1 and n - 1 = {len(a) - 1}, got {k}")
     cautions = column_cautions(x=a, y=b)
-    theta, phi = _directions(a.shape[1], b.shape[1], slices, seed)
+    theta, phi = (v / np.linalg.norm(v, axis=0) for v in line_pairs(a.shape[1], b.shape[1], slices, seed))
     a, b = standardised(a), standardised(b)
     values, of_rows = np.empty(slices), np.zeros(len(a))
     dice = np.random.default_rng(derive(seed, "ties"))
@@ -86,21 +84,23 @@ def sliced(x: Samples, y: Samples, *, by: By = "ksg", slices: int = 64, k: int =
     )
 
 
-def _directions(dx: int, dy: int, slices: int, seed: int) -> tuple[Real, Real]:
-    """Unit vectors (dx, slices) and (dy, slices). Changing the sides' places changes the order of the slices alone.
+def line_pairs(dx: int, dy: int, slices: int, seed: int) -> tuple[Real, Real]:
+    """Normal vectors (dx, slices) and (dy, slices). Changing the sides' places changes the order of the slices alone.
 
-    Sides of equal width share two streams, each pair of directions taken both ways round.
+    Sides of equal width share two streams, each pair of vectors taken both ways round. DataError unless `slices` is an
+    even number from 4 on.
     """
+    if slices < 4 or slices % 2:
+        raise DataError(f"slices must be an even number from 4 on, got {slices}")
     half = slices // 2
     if dx == dy:
-        one, two = (_sphere(dx, half, seed, "slices", name) for name in (1, 2))
+        one, two = (_normal(dx, half, seed, "slices", name) for name in (1, 2))
         return np.concatenate([one, two], axis=1), np.concatenate([two, one], axis=1)
-    return _sphere(dx, slices, seed, "slices", 0), _sphere(dy, slices, seed, "slices", 0)
+    return _normal(dx, slices, seed, "slices", 0), _normal(dy, slices, seed, "slices", 0)
 
 
-def _sphere(d: int, count: int, seed: int, *keys: object) -> Real:
-    normal = np.random.default_rng(derive(seed, d, *keys)).standard_normal((d, count))
-    return np.asarray(normal / np.linalg.norm(normal, axis=0), dtype=np.float64)
+def _normal(d: int, count: int, seed: int, *keys: object) -> Real:
+    return np.asarray(np.random.default_rng(derive(seed, d, *keys)).standard_normal((d, count)), dtype=np.float64)
 
 
 def _gaussian(u: Real, v: Real) -> tuple[float, Real]:

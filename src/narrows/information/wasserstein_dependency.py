@@ -16,9 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,6 +25,7 @@ from narrows.core.errors import DataError, ModelError
 from narrows.core.seeds import generator
 from narrows.information.estimate import Caution, Estimate
 from narrows.information.inputs import Real, Samples, column_cautions, pair, refuse_labels, standardised
+from narrows.information.joint_to_product import LINES, Metric, along_lines, costs_of, transport
 
 WASSERSTEIN = register_reference(
     Reference(
@@ -47,9 +46,6 @@ SORTING = register_reference(
     )
 )
 
-Metric = Literal["euclidean", "cityblock"] | Callable[[Real, Real], float]
-
-_EXACT_ROWS = 80  # the product of the sides has the square of it
 _LEAST = 8
 _FEW = 50
 _WIDTH = 16
@@ -60,15 +56,16 @@ _RATE = 2e-2
 _STARTS = 4
 
 
-@cites(WASSERSTEIN.key, SORTING.key)
+@cites(WASSERSTEIN.key, SORTING.key, LINES.key)
 def wasserstein_dependency(
     x: Samples,
     y: Samples,
     *,
-    method: Literal["critic", "exact"] = "critic",
+    method: Literal["critic", "exact", "sliced"] = "critic",
     metric: Metric = "euclidean",
     standardise: bool = True,
     steps: int = 100,
+    slices: int = 64,
     seed: int = 0,
 ) -> Estimate:
     """The distance W_1 between the joint law of x (n, dx) and y (n, dy) and the product of its sides.
@@ -77,10 +74,12 @@ def wasserstein_dependency(
     a network whose slope cannot exceed 1 (orthonormal layers, sorted pairs; Anil et al. 2019) on half of the rows for
     `steps` and judges it on the other half, both ways: a lower bound, but for its standard error, that may be negative
     where there is nothing. "exact" is the distance between the sample's own two laws, by optimal transport, for at
-    most 80 rows; it is too high even for independent sides (about 0.3 for 40 rows of two normal columns). `metric` is
-    between rows of both sides together: "euclidean", or for "exact" also "cityblock", or a function d(u, v) whose
-    values for the two sides are added. Raises DataError for labels, for fewer than 8 rows, and for "exact" with more
-    than 80.
+    most 80 rows; it is too high even for independent sides (about 0.3 for 40 rows of two normal columns). "sliced" is
+    the mean of that distance on `slices` (an even number) random lines, for any number of rows: never above "exact",
+    and further below it the more columns there are, but for independent sides it is too high still, by something of
+    order n^(-1/2) whatever the number of columns. `metric` is between rows of both sides together: "euclidean", or for
+    "exact" also "cityblock", or a function d(u, v) whose values for the two sides are added. Raises DataError for
+    labels, for too few rows (8 for the critic), and for "exact" with more than 80.
     """
     a, b = pair(x, y, _LEAST if method == "critic" else 2)
     refuse_labels("wasserstein_dependency", x=x, y=y)
@@ -89,12 +88,18 @@ def wasserstein_dependency(
         a, b = standardised(a), standardised(b)
     details: dict[str, object] = {"method": method, "standardised": standardise}
     error = None
+    if method != "exact" and metric != "euclidean":
+        raise DataError(f"{method!r} knows the euclidean metric only: take method='exact' for another one")
     if method == "exact":
-        value = _transport(_costs(a, b, metric))
+        value = transport(costs_of(a, b, metric))
         cautions.append(Caution("few samples", f"{len(a)} rows alone: too high; compare with rows of y shuffled"))
+    elif method == "sliced":
+        distances, partners = along_lines(a, b, slices, seed)
+        value = float(distances.mean())
+        details |= {"slices": slices, "partners": partners, "largest slice": float(distances.max())}
+        details |= {"standard error of slices": float(distances.std(ddof=1) / math.sqrt(slices))}
+        cautions.append(_sliced_caution(len(a), partners))
     elif method == "critic":
-        if metric != "euclidean":
-            raise DataError("the critic knows the euclidean metric only: take method='exact' for another one")
         if steps < 1:
             raise DataError(f"a critic needs at least one step, got {steps}")
         value, error = _by_critic(a, b, steps, seed)
@@ -102,7 +107,7 @@ def wasserstein_dependency(
         if len(a) < _FEW:
             cautions.append(Caution("few samples", f"{len(a)} rows train a poor critic: take at least {_FEW}"))
     else:
-        raise DataError(f"the methods are 'critic' and 'exact', got {method!r}")
+        raise DataError(f"the methods are 'critic', 'exact' and 'sliced', got {method!r}")
     return Estimate(
         value,
         "wasserstein_dependency",
@@ -188,6 +193,15 @@ class WPCLoss(nn.Module):
         return loss + self.lambda_gp * penalty, logs | {"penalty": float(penalty.detach())}
 
 
+def _sliced_caution(n: int, partners: int) -> Caution:
+    of = f"{partners} of the {n} products of each row" if partners < n else "all products of the rows"
+    return Caution(
+        "few samples",
+        f"the sample's own distance, to {of}: too high; compare with rows of y shuffled. The mean over lines is below "
+        "W_1, the more so the more columns there are",
+    )
+
+
 def _refuse_mixing(*encoders: nn.Module) -> None:
     for encoder in encoders:
         for name, module in encoder.named_modules():
@@ -196,74 +210,6 @@ def _refuse_mixing(*encoders: nn.Module) -> None:
                     f"the encoder's layer {name or type(module).__name__} mixes the rows of a batch, so a row has no "
                     "slope of its own: take LayerNorm or GroupNorm instead"
                 )
-
-
-def _costs(x: Real, y: Real, metric: Metric) -> Real:
-    """Distances (n, n^2) from each pair (x_i, y_i) to each combination (x_k, y_l)."""
-    n = len(x)
-    if n > _EXACT_ROWS:
-        raise DataError(
-            f"the exact distance moves {n} points to {n}^2 combinations: at most {_EXACT_ROWS} rows; draw some of "
-            "them, or take method='critic'"
-        )
-    if metric not in ("euclidean", "cityblock") and not callable(metric):
-        raise DataError(f"the metric is 'euclidean', 'cityblock' or a function, got {metric!r}")
-    between = [_distances(side, metric) for side in (x, y)]
-    first, second = between[0][:, :, None], between[1][:, None, :]
-    costs = np.sqrt(first**2 + second**2) if metric == "euclidean" else first + second
-    return np.asarray(costs.reshape(n, n * n), dtype=np.float64)
-
-
-def _distances(side: Real, metric: Metric) -> Real:
-    from scipy.spatial.distance import cdist
-
-    if isinstance(metric, str):
-        return np.asarray(cdist(side, side, metric), dtype=np.float64)
-    found = np.array([[float(metric(u, v)) for v in side] for u in side])
-    if not np.isfinite(found).all() or (found < 0).any():
-        raise DataError("the metric gave a distance that is negative or not a number")
-    return found
-
-
-def _transport(costs: Real) -> float:
-    """The least mean cost of moving n points of weight 1/n to n^2 points of weight 1/n^2, costs (n, n^2).
-
-    Each point may send n units. Units are placed one by one along the shortest path: a point without room passes one of
-    its units on to another. A plan that grows by shortest paths is the best of its size at every step.
-    """
-    n, units = costs.shape
-    sends = np.zeros((n, units), dtype=bool)
-    # What it costs least to pass a unit from one point to another, and which unit that is.
-    passing, passed = np.full((n, n), np.inf), np.zeros((n, n), dtype=int)
-    for unit in range(units):
-        reach, before = _shortest(costs[:, unit], passing)
-        end = int(np.where(sends.sum(axis=1) < units // n, reach, np.inf).argmin())
-        touched = [end]
-        while before[end] >= 0:
-            start = int(before[end])
-            sends[[start, end], passed[start, end]] = False, True
-            end = start
-            touched.append(end)
-        sends[end, unit] = True
-        for point in touched:
-            own = np.flatnonzero(sends[point])
-            dearer = costs[:, own] - costs[point, own]
-            least = dearer.argmin(axis=1)
-            passing[point], passed[point] = dearer[np.arange(n), least], own[least]
-    return float(costs[sends].sum() / units)
-
-
-def _shortest(entry: Real, passing: Real) -> tuple[Real, NDArray[np.int64]]:
-    """The least cost of a new unit at each point, and the point that it comes from there (-1: it enters there)."""
-    reach, before = entry, np.full(len(entry), -1)
-    while True:
-        through = reach[:, None] + passing
-        least = through.argmin(axis=0)
-        cost = through[least, np.arange(len(entry))]
-        better = cost < reach - 1e-13
-        if not better.any():
-            return reach, before
-        reach, before = np.where(better, cost, reach), np.where(better, least, before)
 
 
 def _by_critic(x: Real, y: Real, steps: int, seed: int) -> tuple[float, float]:
