@@ -24,6 +24,7 @@ test: $(VENV)/.development
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/methods_table.py --check

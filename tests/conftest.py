@@ -43,9 +43,7 @@ def tiny(
     Every parameter is random, biases and LayerNorms too: zeros and ones hide mistakes.
     """
     kind = "distilbert" if family == "distilbert" else "bert"
-    values = (
-        {"vocab_size": 40, "max_position_embeddings": 34, "num_labels": 3} | _SMALL[kind] | _NO_DROPOUT[kind]
-    )
+    values = {"vocab_size": 40, "max_position_embeddings": 34, "num_labels": 3} | _SMALL[kind] | _NO_DROPOUT[kind]
     if family == "roberta":
         values |= {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1}
     if family == "electra":

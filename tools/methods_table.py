@@ -98,9 +98,7 @@ def page(papers: list[Paper]) -> str:
     parts = [INTRODUCTION, table(papers)]
     for paper in papers:
         authors = ", ".join(paper.facts["authors"])
-        parts.append(
-            f"## {paper.facts['title']}\n\n{authors}, {paper.facts['year']}. In narrows: {paper.code}.\n"
-        )
+        parts.append(f"## {paper.facts['title']}\n\n{authors}, {paper.facts['year']}. In narrows: {paper.code}.\n")
         parts.append(f"**Claim.** {paper.facts['claim']}\n\n**Verdict.** {paper.verdict}.\n")
         if paper.result:
             shown = {name: figure(paper.result["figures"][name]) for name in paper.facts["figures"]}
@@ -125,9 +123,7 @@ def insert(readme: str, text: str) -> str:
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Write the two files, or check them; the exit code."""
     parser = argparse.ArgumentParser(description="Write the table of methods from papers/.")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 when a file is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     check: bool = parser.parse_args(arguments).check
     readme, methods = root / "README.md", root / "docs" / "methods.md"
     try:

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from narrows.core import Budget, BudgetError, Cost
 
-DENSE = Cost(
-    params=1000, embedding_params=400, macs=5000, tokens=64, bytes=4000, latency_ms={"1": 8.0, "32": 90.0}
-)
+DENSE = Cost(params=1000, embedding_params=400, macs=5000, tokens=64, bytes=4000, latency_ms={"1": 8.0, "32": 90.0})
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from narrows.core import derive, generator
 
 leaf = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(max_size=4)
-    | st.binary(max_size=4)
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4) | st.binary(max_size=4)
 )
 key = st.recursive(leaf, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4)
 

@@ -144,9 +144,7 @@ def test_columns_are_chosen_by_name_and_pairs_are_read(tmp_path: Path) -> None:
     assert read.pairs == tuple(f"hypothesis {i}" for i in range(9))
     assert read.label_names == ("0", "1", "2")
     some = read.select([4, 0])
-    assert some == Examples(
-        ("premise 4", "premise 0"), ("hypothesis 4", "hypothesis 0"), (1, 0), ("0", "1", "2")
-    )
+    assert some == Examples(("premise 4", "premise 0"), ("hypothesis 4", "hypothesis 0"), (1, 0), ("0", "1", "2"))
 
 
 def test_tsv_quotes_are_only_letters_unless_a_csv_writer_made_them(tmp_path: Path) -> None:
@@ -184,9 +182,7 @@ def test_the_movie_file_reads_like_the_shipped_set() -> None:
     raw = [line.split("\t") for line in gzip.decompress(path.read_bytes()).decode().split("\n")[1:] if line]
     assert len(raw) == len(scored) == 10_605
     # One sentence of the file is quoted as a CSV writer does it; all others are as in the file.
-    different = [
-        (theirs[2], ours) for theirs, ours in zip(raw, scored.texts, strict=True) if theirs[2] != ours
-    ]
+    different = [(theirs[2], ours) for theirs, ours in zip(raw, scored.texts, strict=True) if theirs[2] != ours]
     assert [theirs[1:-1].replace('""', '"') for theirs, _ in different] == [ours for _, ours in different]
     assert len(different) == 1
 
@@ -231,10 +227,7 @@ def test_whole_floats_with_many_values_are_regression_and_whole_numbers_never(tm
 def test_the_task_can_be_said(tmp_path: Path) -> None:
     path = write_labels(tmp_path, [1, 2, 3, 4] * 2)
     assert read_examples(path, task="regression").labels == (1.0, 2.0, 3.0, 4.0) * 2
-    assert (
-        read_examples(write_csv_labels(tmp_path, ["+1", "01"] * 4), task="regression").labels
-        == (1.0, 1.0) * 4
-    )
+    assert read_examples(write_csv_labels(tmp_path, ["+1", "01"] * 4), task="regression").labels == (1.0, 1.0) * 4
     halves = write_labels(tmp_path, [0.5, 1.5] * 4)
     assert read_examples(halves, task="classification").label_names == ("0.5", "1.5")
     with pytest.raises(DataError, match="task must be"):
@@ -332,9 +325,7 @@ def test_a_header_without_rows(tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     path.write_text("text,label\n")
     assert "no rows" in message(path)
-    table = pyarrow.table(
-        {"text": pyarrow.array([], pyarrow.string()), "label": pyarrow.array([], pyarrow.int8())}
-    )
+    table = pyarrow.table({"text": pyarrow.array([], pyarrow.string()), "label": pyarrow.array([], pyarrow.int8())})
     pyarrow.parquet.write_table(table, tmp_path / "h.parquet")
     assert "no rows" in message(tmp_path / "h.parquet")
 

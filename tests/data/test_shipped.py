@@ -25,9 +25,7 @@ def test_movie_reviews_are_labelled_by_the_sign_of_the_score() -> None:
     assert movies.label_names == ("negative", "positive")
     labels = dict(zip(movies.texts, movies.labels, strict=True))
     assert labels["Effective but too tepid biopic"] == 0
-    assert (
-        labels["If you sometimes like to go to the movies to have fun, Wasabi is a good place to start."] == 1
-    )
+    assert labels["If you sometimes like to go to the movies to have fun, Wasabi is a good place to start."] == 1
     assert 10_500 < len(movies) < 10_605
     assert 0.45 < sum(movies.labels) / len(movies) < 0.55
 

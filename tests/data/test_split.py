@@ -19,9 +19,7 @@ def classified(labels: list[int], texts: list[str] | None = None, pairs: list[st
 
 
 @given(st.lists(st.integers(0, 2), min_size=40, max_size=200), fractions, seeds)
-def test_different_texts_give_the_exact_size_and_proportions(
-    labels: list[int], fraction: float, seed: int
-) -> None:
+def test_different_texts_give_the_exact_size_and_proportions(labels: list[int], fraction: float, seed: int) -> None:
     examples = classified(labels)
     rest, held = split(examples, fraction, seed)
     assert len(held) == round(fraction * len(examples))
@@ -37,9 +35,7 @@ def test_different_texts_give_the_exact_size_and_proportions(
     )
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 2)), min_size=60, max_size=200), fractions, seeds
-)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 2)), min_size=60, max_size=200), fractions, seeds)
 def test_equal_texts_stay_on_one_side(rows: list[tuple[int, int]], fraction: float, seed: int) -> None:
     examples = classified([y for _, y in rows], [f"text {t}" for t, _ in rows])
     copies = Counter(examples.texts)

@@ -203,9 +203,7 @@ def test_fisher_of_a_masked_model_is_that_of_the_cut_one(tiny, batches, family):
     torch.testing.assert_close(masked.hidden, cut_scores.hidden, rtol=1e-8, atol=1e-14)
     for i, layer in enumerate(plan.layers):
         torch.testing.assert_close(masked.heads[i][list(layer.heads)], cut_scores.heads[i], rtol=1e-8, atol=1e-14)
-        torch.testing.assert_close(
-            masked.neurons[i][list(layer.neurons)], cut_scores.neurons[i], rtol=1e-8, atol=1e-14
-        )
+        torch.testing.assert_close(masked.neurons[i][list(layer.neurons)], cut_scores.neurons[i], rtol=1e-8, atol=1e-14)
 
 
 def test_units_that_do_nothing_score_nothing(tiny, batches):
@@ -225,9 +223,10 @@ def test_magnitudes_by_hand(tiny):
     model = tiny("bert")
     scores = magnitude_scores(model, Anatomy.of(model))
     layer = model.bert.encoder.layer[1]
-    head = layer.attention.self.value.weight[12:18].square().sum() + layer.attention.output.dense.weight[
-        :, 12:18
-    ].square().sum()
+    head = (
+        layer.attention.self.value.weight[12:18].square().sum()
+        + layer.attention.output.dense.weight[:, 12:18].square().sum()
+    )
     neuron = layer.intermediate.dense.weight[7].square().sum() + layer.output.dense.weight[:, 7].square().sum()
     assert float(scores.heads[1][2]) == pytest.approx(head.item(), rel=1e-6)
     assert float(scores.neurons[1][7]) == pytest.approx(neuron.item(), rel=1e-6)

@@ -66,9 +66,7 @@ def plan_of(anatomy, gates):
 
     full = anatomy.full_plan()
     hidden = gates["hidden"].kept().nonzero()[:, 0].tolist() if "hidden" in gates else full.hidden
-    layers = tuple(
-        LayerPlan(units("heads", "attention", i), units("neurons", "ffn", i)) for i in range(anatomy.layers)
-    )
+    layers = tuple(LayerPlan(units("heads", "attention", i), units("neurons", "ffn", i)) for i in range(anatomy.layers))
     return replace(full, hidden=tuple(hidden), layers=layers)
 
 
@@ -259,9 +257,7 @@ def run(case, texts, path, config, **over):
     frame = anatomy.full_plan() if "hidden" in config.units else frame_of(anatomy)
     scores = scores if config.start is None else None
     options = {"batch_size": 8, "seed": 3, "bf16": False, "log_every": 2, "save_every": 4} | over
-    return vtrans_plan(
-        model, limits, frame, scores, texts, DistillObjective(teacher), config, path, **options
-    )
+    return vtrans_plan(model, limits, frame, scores, texts, DistillObjective(teacher), config, path, **options)
 
 
 def frame_of(anatomy):
@@ -436,8 +432,16 @@ def test_permuted_models_give_permuted_plans(tiny, texts, limits_of, tmp_path):
         scores = fisher_scores(m, anatomy, [texts.batch(range(24))])
         plans.append(
             vtrans_plan(
-                m, limits_of(anatomy, "40% params"), frame_of(anatomy), scores, texts, LabelObjective(texts),
-                VTransConfig(8, noise=0.0, multiple=1), tmp_path / name, batch_size=8, bf16=False,
+                m,
+                limits_of(anatomy, "40% params"),
+                frame_of(anatomy),
+                scores,
+                texts,
+                LabelObjective(texts),
+                VTransConfig(8, noise=0.0, multiple=1),
+                tmp_path / name,
+                batch_size=8,
+                bf16=False,
             ).plan
         )
     for a, b in zip(plans[0].layers, plans[1].layers, strict=True):
@@ -455,8 +459,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(case, texts, tmp_path):
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(TrainingError, match="loss is nan at step 6 of 12"):
         vtrans_plan(
-            model, limits, frame_of(anatomy), scores, texts, Broken(), CONFIGS["trained"], tmp_path,
-            batch_size=8, bf16=False,
+            model,
+            limits,
+            frame_of(anatomy),
+            scores,
+            texts,
+            Broken(),
+            CONFIGS["trained"],
+            tmp_path,
+            batch_size=8,
+            bf16=False,
         )
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not hasattr(model, "narrows_gates")
@@ -466,8 +478,14 @@ def test_a_budget_that_cannot_be_met_fails_before_training(case, texts, tmp_path
     model, anatomy, _, scores, teacher = case
     with pytest.raises(BudgetError, match="without any head or neuron already needs"):
         vtrans_plan(
-            model, limits_of(anatomy, "2% params"), frame_of(anatomy), scores, texts, DistillObjective(teacher),
-            CONFIGS["price"], tmp_path,
+            model,
+            limits_of(anatomy, "2% params"),
+            frame_of(anatomy),
+            scores,
+            texts,
+            DistillObjective(teacher),
+            CONFIGS["price"],
+            tmp_path,
         )
     assert not any(tmp_path.iterdir())
 

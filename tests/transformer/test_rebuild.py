@@ -139,7 +139,6 @@ def test_inputs_that_hardly_vary_are_not_amplified() -> None:
     assert float((weight.abs() * 1e-3 * 20).max()) < float(wanted.std())
 
 
-
 def test_least_squares_of_single_precision_rows_with_a_large_mean() -> None:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(20_000, 3, generator=draw) + 20

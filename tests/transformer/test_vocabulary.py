@@ -192,9 +192,7 @@ def test_fixed_truncation_and_padding_do_not_disturb_counting_and_are_kept() -> 
     assert trimmed.encode("good").tokens == ["[CLS]", "good", "[SEP]", *["[MASK]"] * 9]
 
 
-def test_a_saved_tokenizer_is_the_same_in_both_libraries(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_a_saved_tokenizer_is_the_same_in_both_libraries(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     kept = keep_rows(tokenizer, used_tokens(tokenizer, TEXTS[:200]))
     trimmed = trim_tokenizer(tokenizer, kept)
     new = {i: n for n, i in enumerate(kept)}
@@ -224,9 +222,7 @@ def test_a_saved_tokenizer_is_the_same_in_both_libraries(
 
 
 @pytest.mark.parametrize("kind", [DistilBertTokenizer, ElectraTokenizer, PreTrainedTokenizerFast])
-def test_the_class_of_the_tokenizer_is_kept(
-    kind: type[PreTrainedTokenizerFast], bert: PreTrainedTokenizerBase
-) -> None:
+def test_the_class_of_the_tokenizer_is_kept(kind: type[PreTrainedTokenizerFast], bert: PreTrainedTokenizerBase) -> None:
     tokenizer = kind.from_pretrained(minilm())
     kept = keep_rows(tokenizer, used_tokens(tokenizer, TEXTS[:100]))
     trimmed = trim_tokenizer(tokenizer, kept)
@@ -362,9 +358,7 @@ def test_other_kinds_of_tokenizer_are_refused_by_name() -> None:
 
 
 def test_every_id_of_a_config_is_mapped() -> None:
-    config = BertConfig(
-        vocab_size=50, pad_token_id=0, bos_token_id=10, eos_token_id=[20, 21], sep_token_id=30
-    )
+    config = BertConfig(vocab_size=50, pad_token_id=0, bos_token_id=10, eos_token_id=[20, 21], sep_token_id=30)
     before = config.to_dict()
     trimmed = trim_config_ids(config, (0, 5, 10, 21, 49))
     assert type(trimmed) is BertConfig
@@ -372,9 +366,9 @@ def test_every_id_of_a_config_is_mapped() -> None:
     assert trimmed.vocab_size == 5
     assert (trimmed.pad_token_id, trimmed.bos_token_id, trimmed.eos_token_id) == (0, 2, [3])
     assert trimmed.sep_token_id is None
-    assert {
-        k: v for k, v in trimmed.to_dict().items() if not k.endswith("_token_id") and k != "vocab_size"
-    } == {k: v for k, v in before.items() if not k.endswith("_token_id") and k != "vocab_size"}
+    assert {k: v for k, v in trimmed.to_dict().items() if not k.endswith("_token_id") and k != "vocab_size"} == {
+        k: v for k, v in before.items() if not k.endswith("_token_id") and k != "vocab_size"
+    }
 
 
 def test_a_moved_padding_id_is_refused_where_positions_count_from_it() -> None:
