@@ -94,8 +94,10 @@ def suited(method: Method, task: Task) -> Callable[[Any, Any], Any]:
     """The method as it is called on a task; raises where the method takes other kinds of sides."""
 
     def call(x: Any, y: Any) -> Any:
-        if method.takes == "codes" or (method.takes == "label" and task.discrete is None):
+        if not {"codes": task.discrete == "both", "label": task.discrete is not None}.get(method.takes, True):
             raise NotImplementedError(f"not for this task: takes {method.takes}")
+        if method.takes == "codes":
+            return method.function(*(side[:, 0].astype(int) for side in (x, y)))
         if method.takes == "label":
             x, y = (y, x) if task.discrete == "x" else (x, y)
             return method.function(x, y[:, 0].astype(int))

@@ -24,6 +24,7 @@ _CANDIDATES = 256  # rows with the largest remainders, from which the next pivot
 _KEEP = 0.1  # share of the largest remainder that a further pivot must have once the others are taken
 _ROUNDING = 1e-14  # of the trace, in which a remainder cannot be told from 0
 _NEAR = 1e5  # squares of lengths beyond which differences of rows are taken before squaring
+_LARGE = 3000  # rows beyond which the LAPACK of torch is faster than that of SciPy
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,11 @@ class Kernel:
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:
-    """The eigenvalues of a symmetric float64 matrix, which is overwritten. No gradient."""
-    # SciPy's LAPACK is the faster one on most processors, and takes a matrix in place if it lies column by column.
+    """The eigenvalues of a symmetric float64 matrix, which may be overwritten. No gradient."""
+    if len(matrix) > _LARGE:
+        found: Tensor = torch.linalg.eigvalsh(matrix)
+        return found
+    # In place, as the matrix lies column by column for it.
     return torch.from_numpy(eigvalsh(matrix.numpy().T, overwrite_a=True, check_finite=False, driver="evd"))
 
 
