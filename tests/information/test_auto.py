@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from narrows.core.errors import DataError
-from narrows.information import EXTRA_TASKS, TASKS, auto, elliptical, ksg_extrapolated, mixed_ksg, screen
+from narrows.information import EXTRA_TASKS, TASKS, auto, elliptical, ksg, ksg_extrapolated, mixed_ksg, screen
 from narrows.information.auto import LEAST, _cells, clusters
 from narrows.information.laws import beside, flipped, pairs, shown_label
 
@@ -200,3 +200,21 @@ def test_too_few_rows():
     x = np.arange(LEAST - 1.0)
     with pytest.raises(DataError, match=f"at least {LEAST}"):
         auto(x, x)
+
+
+@pytest.mark.parametrize("name", [name for name, task in ALL.items() if task.dim_x + task.dim_y <= 20])
+def test_what_auto_misses_by_far_is_called_a_lower_bound(name):
+    task = ALL[name]
+    found = auto(*task.sample(1000, 0))
+    if found.kind == "point":
+        assert abs(found.value - task.mi) < max(0.15, 0.25 * task.mi)
+    else:
+        assert found.value < 1.15 * task.mi + 0.05
+
+
+@pytest.mark.parametrize("name", ["T09", "T10", "T13", "T14", "T17", "student-2-2", "square", "norm", "signs-10"])
+def test_neighbours_that_find_far_too_little_say_so(name):
+    task = ALL[name]
+    found = ksg(*task.sample(1000, 0))
+    missing = task.mi - found.value > max(0.1, 0.2 * task.mi)
+    assert missing <= bool(found.cautions)

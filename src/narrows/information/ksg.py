@@ -62,7 +62,7 @@ MIXED = register_reference(
 
 NEIGHBOURS = (1, 2, 4, 8, 16)
 _JITTER = 1e-10
-_MANY = 6  # columns of a side beyond which neighbours are far and the estimate far too low
+_MANY, _MANY_EXTRAPOLATED = 5, 13  # columns in all from which strong dependence is underestimated
 _APART = 1e6  # standard deviations between two labels
 _STEPS, _ON_GRID = 30, 0.1  # steps of rounding within which the neighbours of a tenth of the rows make a difference
 
@@ -129,7 +129,7 @@ def ksg_extrapolated(x: Samples, y: Samples, ks: Sequence[int] = NEIGHBOURS, *, 
         n,
         (a.shape[1], b.shape[1]),
         standard_error=float((terms @ weights).std(ddof=1) / math.sqrt(n)),
-        cautions=(*cautions, *saturation(value, n), *_too_many_columns(a, b)),
+        cautions=(*cautions, *saturation(value, n), *_too_many_columns(a, b, _MANY_EXTRAPOLATED)),
         details={"k": list(ks), "values": values.tolist()},
     )
 
@@ -256,11 +256,11 @@ def _require(k: int, n: int) -> None:
         raise DataError(f"k must lie between 1 and n - 1 = {n - 1}, got {k}")
 
 
-def _too_many_columns(a: Real, b: Real) -> tuple[Caution, ...]:
-    if max(a.shape[1], b.shape[1]) < _MANY:
+def _too_many_columns(a: Real, b: Real, many: int = _MANY) -> tuple[Caution, ...]:
+    if a.shape[1] + b.shape[1] < many:
         return ()
     text = (
-        f"with {a.shape[1]} and {b.shape[1]} columns the nearest neighbours are far away, and where there is "
-        "dependence the estimate is far too low; method='auto' looks for another way"
+        f"with {a.shape[1]} and {b.shape[1]} columns the nearest neighbours are far away, and where dependence is strong "
+        "the estimate is too low; method='auto' looks for another way"
     )
     return (Caution("high dimension", text),)
