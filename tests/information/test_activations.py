@@ -47,6 +47,14 @@ def test_tokens_are_averaged_and_the_call_is_the_users():
     assert torch.allclose(found["0"], net(x).mean(dim=1), atol=1e-6)
 
 
+def test_of_many_modules_the_nearest_names_are_shown():
+    net = nn.Module()
+    net.body = nn.ModuleList(nn.Sequential(*(nn.Identity() for _ in range(5))) for _ in range(20))
+    with pytest.raises(ModelError, match=r"there are body\.7\.3, .* and 105 more$") as error:
+        layer_activations(net, ["7.3"], [torch.zeros(2, 2)])
+    assert len(str(error.value)) < 200
+
+
 def test_what_cannot_be_collected_is_refused_and_hooks_go():
     net, x = Net(), torch.zeros(2, 3, 6, 6)
     with pytest.raises(ModelError, match="no module is called 'nrm'; there are conv, norm, drop, head"):

@@ -57,6 +57,19 @@ def test_the_plane_moves_only_where_there_are_moments(make_measurement):
     assert render_measurement(label_only)
 
 
+def test_the_other_model_has_hollow_marks_on_the_plane(make_measurement):
+    alone, both = (render_measurement(make_measurement(n, 0)) for n in (1, 2))
+    assert 'class="dot hollow"' not in alone
+    assert both.count('class="dot hollow"') == 3, "its last layer has no estimate"
+    assert 'data-tip="model 1: layer 1"' in both
+    assert "are the layers of model 1." in both
+    assert "are the layers of" not in alone
+    far = make_measurement(2, 0)
+    far["models"][1]["values"]["input"][0]["value"] = 60.0
+    places = re.findall(r'class="dot hollow" cx="([\d.]+)"', render_measurement(far))
+    assert max(map(float, places)) <= 720, "the axes hold both"
+
+
 def test_names_of_layers():
     assert measured.short("bert.encoder.layer.3") == "layer 3"
     assert measured.short("bert.embeddings.LayerNorm") == "embeddings"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from narrows.core.errors import DataError, ModelError
 
 Pool = Literal["mean", "flat"]
+_LISTED = 16  # names of modules that an error shows
 
 
 def layer_activations(
@@ -66,9 +68,17 @@ def layer_activations(
 
 def require_layers(model: nn.Module, layers: Sequence[str]) -> None:
     """ModelError for a name that no module of the model has."""
-    known = dict(model.named_modules())
-    if unknown := [name for name in layers if name not in known]:
-        raise ModelError(f"no module is called {unknown[0]!r}; there are {', '.join(n for n in known if n)}")
+    known = [name for name, _ in model.named_modules() if name]
+    wrong = next((name for name in layers if name and name not in known), None)
+    if wrong is None:
+        return
+    shown = known
+    if len(known) > _LISTED:
+        near = get_close_matches(wrong, known, _LISTED // 2, cutoff=0.5)
+        outer = sorted((name for name in known if name not in near), key=lambda name: name.count("."))
+        shown = [*near, *outer][:_LISTED]
+    more = f" and {len(known) - len(shown)} more" if len(shown) < len(known) else ""
+    raise ModelError(f"no module is called {wrong!r}; there are {', '.join(shown)}{more}")
 
 
 def _pooled(tensor: Tensor, pool: Pool, mask: Tensor | None) -> Tensor:

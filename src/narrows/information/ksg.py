@@ -260,7 +260,7 @@ def _too_many_columns(a: Real, b: Real, many: int = _MANY) -> tuple[Caution, ...
     if a.shape[1] + b.shape[1] < many:
         return ()
     text = (
-        f"with {a.shape[1]} and {b.shape[1]} columns the nearest neighbours are far away, and where dependence is strong "
-        "the estimate is too low; method='auto' looks for another way"
+        f"with {a.shape[1]} and {b.shape[1]} columns the nearest neighbours are far away, and where dependence is "
+        "strong the estimate is too low; method='auto' looks for another way"
     )
     return (Caution("high dimension", text),)

@@ -16,7 +16,7 @@ NAMES = {
     "spectrum": ("Spectral entropy", "diffusion spectral entropy"),
 }
 _NUMBER = re.compile(r"[-+]?\d[\d.,e+-]*")
-CSS = ("kept", "attention", "ffn")
+CSS = ("kept", "ffn")
 _REQUIRED = ("command", "environment", "data", "measures", "columns", "models", "moments", "seconds")
 
 
@@ -72,25 +72,32 @@ def the_plane(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """The information plane: `input` against `label`, a mark for each layer, which moves over training."""
     if not {"input", "label"} <= set(record["measures"]):
         return None
-    model = record["models"][0]
+    model, *rest = record["models"]
     layers = model["layers"]
-    moments = record["moments"] or [
-        {"step": 0, "layers": {n: {k: model["values"][k][i] for k in ("input", "label")} for i, n in enumerate(layers)}}
-    ]
+    moments = record["moments"] or [{"step": 0, "layers": _by_layer(model)}]
     tracks: list[list[tuple[float, float] | None]] = [
         [_point(moment["layers"][layer]) for moment in moments] for layer in layers
+    ]
+    others = [
+        (at, f"{other['name']}: {short(layer)}")
+        for other in rest
+        for layer, values in _by_layer(other).items()
+        if (at := _point(values)) is not None
     ]
     points = [p for track in tracks for p in track if p is not None]
     if not points:
         return None
+    points += [at for at, _ in others]
     x = padded([a for a, _ in points], "about the input (nats)", zero=True)
     y = padded([b for _, b in points], "about the label (nats)", zero=True)
-    drawing = plane(x, y, tracks, [short(layer) for layer in layers], "The information plane at the last moment.")
+    says = "The information plane at the last moment."
+    drawing = plane(x, y, tracks, [short(layer) for layer in layers], says, others)
     return {
         "chart": drawing.markup,
         "steps": [moment["step"] for moment in moments],
         "moving": len(moments) > 1,
         "layers": [short(layer) for layer in layers],
+        "others": [other["name"] for other in rest] if others else [],
         "data": {
             "steps": [moment["step"] for moment in moments],
             "tracks": drawing.places,
@@ -222,6 +229,12 @@ def _spoken(record: Mapping[str, Any], name: str) -> str:
         values = zip(model["layers"], model["values"][name], strict=True)
         said.append(f"{model['name']}: " + ", ".join(f"{short(layer)} {cell(v)}" for layer, v in values))
     return ". ".join(said)
+
+
+def _by_layer(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The input and label of each layer of a model, in the order of its layers."""
+    sides = (model["values"][name] for name in ("input", "label"))
+    return {layer: {"input": a, "label": b} for layer, a, b in zip(model["layers"], *sides, strict=True)}
 
 
 def _point(values: Mapping[str, Any]) -> tuple[float, float] | None:

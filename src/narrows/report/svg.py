@@ -236,16 +236,32 @@ def line_chart(
 
 
 def plane(
-    x: Axis, y: Axis, tracks: Sequence[Sequence[tuple[float, float] | None]], names: Sequence[str], alternative: str
+    x: Axis,
+    y: Axis,
+    tracks: Sequence[Sequence[tuple[float, float] | None]],
+    names: Sequence[str],
+    alternative: str,
+    others: Sequence[tuple[tuple[float, float], str]] = (),
 ) -> Plane:
-    """Marks on two axes at their last place, with their paths; a script may move those of class `moving`."""
+    """Marks on two axes at their last place, with their paths; a script may move those of class `moving`.
+
+    `others` are hollow marks that stay, each with its tip, joined in their order.
+    """
     canvas = _Canvas(x, y, width=720, height=380)
     parts = canvas.frame()
+    if others:
+        parts.append(Markup('<path class="line thin other" d="{}"/>').format(canvas.path([at for at, _ in others])))
+    for at, tip in others:
+        parts.append(
+            Markup('<circle class="dot hollow" cx="{:.1f}" cy="{:.1f}" r="5" tabindex="0" data-tip="{}"/>').format(
+                canvas.px(at[0]), canvas.py(at[1]), tip
+            )
+        )
     places: list[list[tuple[float, float] | None]] = []
     for i, (track, name) in enumerate(zip(tracks, names, strict=True)):
         shade = f"shade s{round(9 * i / max(1, len(tracks) - 1))}"
-        at = [None if p is None else (round(canvas.px(p[0]), 1), round(canvas.py(p[1]), 1)) for p in track]
-        places.append(at)
+        way = [None if p is None else (round(canvas.px(p[0]), 1), round(canvas.py(p[1]), 1)) for p in track]
+        places.append(way)
         known = [p for p in track if p is not None]
         if not known:
             continue
