@@ -107,7 +107,7 @@ def page(papers: list[Paper]) -> str:
             rule = " ".join(paper.result["rule"].split())
             seconds = paper.result["seconds"]
             where = paper.result["environment"]["cpu"]
-            parts.append(f"The rule: {rule}\n\nMeasured in {seconds / 60:.0f} minutes on {where}.\n")
+            parts.append(f"The rule: {rule}\n\nMeasured in {seconds / 60:.0f} min on {where}.\n")
     return "\n".join(parts)
 
 
