@@ -225,7 +225,7 @@ def _terms_of_rectangles(a: Real, b: Real, k: int) -> Real:
 def _intercept(ks: Real, n: int, d: int) -> Real:
     """Weights of the values at `ks` in the intercept of the least-squares line in (k/n)^(2/d), weighted with k.
 
-    A parabola was worse on 19 laws at 500, 2,000 and 5,000 rows: it takes more bias away than it adds noise on few.
+    A parabola was worse, over 19 laws at 500, 2,000 and 5,000 rows: on most it adds more noise than it takes bias away.
     """
     radius = (ks / n) ** (2 / d)
     share = ks / ks.sum()
