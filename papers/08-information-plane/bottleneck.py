@@ -18,7 +18,7 @@ from scipy.special import logsumexp, xlogy
 from torch import Tensor
 
 from narrows.core.seeds import derive
-from narrows.data import icosahedron_noisy_task
+from narrows.data import icosahedron_noisy_task, icosahedron_patterns
 from narrows.information import FixedBins, IBCurve, ib_curve
 from narrows.information.discrete import row_codes
 
@@ -32,18 +32,23 @@ _TINY = 1e-300
 
 
 @cache
+def chances() -> NDArray[np.float64]:
+    """The probability of the label 1 of each pattern (4096,)."""
+    return icosahedron_noisy_task()[1]
+
+
+@cache
 def noisy_task() -> tuple[Tensor, Tensor]:
     """The patterns and one label for each, drawn once from p(y|x) for all networks, as in the paper."""
-    x, p_one = icosahedron_noisy_task()
+    x, p_one = icosahedron_patterns(), chances()
     dice = np.random.default_rng(derive(0, "noisy labels"))
     return torch.tensor(x, dtype=torch.float32), torch.tensor((dice.random(len(x)) < p_one).astype(np.int64))
 
 
 @cache
 def curve() -> IBCurve:
-    """The bottleneck curve of the task; patterns with the same p(y|x) are one row."""
-    p_one, counts = np.unique(icosahedron_noisy_task()[1], return_counts=True)
-    return ib_curve(np.stack([1 - p_one, p_one], axis=1) * counts[:, None] / PATTERNS, BETAS)
+    """The bottleneck curve of the task."""
+    return ib_curve(np.stack([1 - chances(), chances()], axis=1) / PATTERNS, BETAS)
 
 
 def states(t: Tensor, look: str) -> NDArray[np.int64]:
@@ -79,7 +84,7 @@ def equations(of: NDArray[np.int64]) -> tuple[float, float]:
     mean over x of the divergence in bits of the layer's p(t|x) from that, a convex function of beta which at beta = 0
     is I(X;T). The beta is the least one whose divergence is within 0.001 bits of the smallest in `REACH`.
     """
-    p_one, kind = np.unique(icosahedron_noisy_task()[1], return_inverse=True)
+    p_one, kind = np.unique(chances(), return_inverse=True)
     p_y_x = np.stack([1 - p_one, p_one], axis=1)
     p_t, p_y_t = _decoder(of)
     far = xlogy(p_y_x, p_y_x).sum(axis=1)[:, None] - p_y_x @ np.log(np.maximum(p_y_t, _TINY)).T  # (kinds, states)
@@ -177,7 +182,7 @@ def _answer(fine: NDArray[np.bool_]) -> str:
 def _decoder(of: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """p(t) and p(y|t) of an encoder whose states are 0, 1, ..."""
     counts = np.bincount(of)
-    p_one = np.bincount(of, icosahedron_noisy_task()[1]) / counts
+    p_one = np.bincount(of, chances()) / counts
     return counts / PATTERNS, np.stack([1 - p_one, p_one], axis=1)
 
 

@@ -73,7 +73,8 @@ def trained(
     recipe: Recipe, seeds: Sequence[int], penalties: Sequence[float], x: Tensor, y: Tensor, work: Path
 ) -> Trained:
     """One network for each seed and L2 penalty (paired lists), trained once and kept in the work folder."""
-    key = repr((asdict(recipe), tuple(seeds), tuple(penalties), TRAIN_SHARE)).encode()
+    settings = repr((asdict(recipe), tuple(seeds), tuple(penalties), TRAIN_SHARE)).encode()
+    key = settings + x.numpy().tobytes() + y.numpy().tobytes()
     file = work / f"{recipe.activation}-{blake2b(key, digest_size=8).hexdigest()}.safetensors"
     if not file.exists():
         temporary = file.with_suffix(".part")

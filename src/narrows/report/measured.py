@@ -52,7 +52,7 @@ def profiles(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             table.append([cell(v) for v in values])
             if kept:
                 lines.append(Line(css, [(i, v["value"]) for i, v in kept], _band([v for _, v in kept])))
-        title, says = NAMES.get(name, (name.replace("_", " "), name))
+        title, says = _titles(name)
         rules = _ceiling(record, name)
         chart = None
         if lines:
@@ -92,16 +92,13 @@ def the_plane(record: Mapping[str, Any]) -> dict[str, Any] | None:
     y = padded([b for _, b in points], "about the label (nats)", zero=True)
     says = "The information plane at the last moment."
     drawing = plane(x, y, tracks, [short(layer) for layer in layers], says, others)
+    steps = [moment["step"] for moment in moments]
     return {
         "chart": drawing.markup,
-        "steps": [moment["step"] for moment in moments],
+        "steps": steps,
         "moving": len(moments) > 1,
-        "layers": [short(layer) for layer in layers],
         "others": [other["name"] for other in rest] if others else [],
-        "data": {
-            "steps": [moment["step"] for moment in moments],
-            "tracks": drawing.places,
-        },
+        "data": {"steps": steps, "tracks": drawing.places},
     }
 
 
@@ -120,7 +117,7 @@ def over_time(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             if points:
                 lines.append(Line(f"shade s{_shade(i, len(layers))}", points))
         if lines:
-            title, says = NAMES.get(name, (name.replace("_", " "), name))
+            title, says = _titles(name)
             chart = line_chart(
                 lines, x_label="training step", y_label=says, alternative=f"{title} of each layer over training."
             )
@@ -190,6 +187,11 @@ def headline(record: Mapping[str, Any]) -> str:
         return f"What the {len(model['layers'])} layers of {model['name']} keep of {data}"
     best, at = max(known)
     return f"{model['name']} keeps most about the label of {data} in {short(model['layers'][at])}: {words.nats(best)}"
+
+
+def _titles(name: str) -> tuple[str, str]:
+    """The title of a measure's picture, and what its axis says."""
+    return NAMES.get(name, (name.replace("_", " "), name))
 
 
 def _shade(i: int, count: int) -> int:

@@ -20,7 +20,7 @@ from narrows.core.record import environment
 from narrows.core.seeds import derive
 from narrows.data import Examples, split
 from narrows.distill import EncodedTexts, TrainConfig, finetune, model_inputs
-from narrows.information import Moment, Tracker, named, reservoir
+from narrows.information import Moment, Tracker, discrete_entropy, named, reservoir
 from narrows.information.track import QUESTIONS
 from narrows.road.options import Nobody, Watcher
 from narrows.road.sources import label_names, read
@@ -125,7 +125,7 @@ def measure(
     if against is not None:
         sites.append(_site(_called(against), loaded_model(against, tokenizer, None), sample, layers, max_length))
     told.stage("measure")
-    models = [_measured(s, measures, columns) for s in sites]
+    models = [_measured(s, measures, columns, moments[-1] if moments and s is site else None) for s in sites]
     return Measurement(
         {
             "schema": 1,
@@ -173,11 +173,15 @@ def _site(
     return _Site(name, loaded, rows, tuple(layers) if layers else layer_names(loaded.model))
 
 
-def _measured(site: _Site, measures: Sequence[str], columns: int) -> dict[str, Any]:
-    """The record of one model: values by measure, a list over its layers, and the spectra of the layers."""
+def _measured(site: _Site, measures: Sequence[str], columns: int, last: Moment | None) -> dict[str, Any]:
+    """The record of one model: values by measure, a list over its layers, and the spectra of the layers.
+
+    `last` is the measurement of the model as it is now, where there is one.
+    """
     tracker = site.tracker(measures, columns)
     activations = tracker.activations()
-    found = Moment(0, 0.0, {layer: tracker.ask(t) for layer, t in activations.items()}).to_json()["layers"]
+    moment = last or Moment(0, 0.0, {layer: tracker.ask(t) for layer, t in activations.items()})
+    found = moment.to_json()["layers"]
     return {
         "name": site.name,
         "class": type(site.loaded.model).__name__,
@@ -263,9 +267,7 @@ def _labels(rows: EncodedTexts) -> Any:
 def _label_entropy(sample: Examples) -> float | None:
     if sample.label_names is None:
         return None
-    share = np.bincount(np.asarray(sample.labels, dtype=np.int64)) / len(sample)
-    share = share[share > 0]
-    return float(-(share * np.log(share)).sum())
+    return discrete_entropy(np.asarray(sample.labels, dtype=np.int64), correction="none").value
 
 
 def _call(model: nn.Module, batch: Mapping[str, Tensor]) -> Any:
